@@ -1,0 +1,72 @@
+//! What the two sides say to each other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Disk, End, Launch};
+
+/// Chosen by the supervisor; the reply carries it back.
+pub type RequestId = u64;
+
+/// From the supervisor. Descriptors named by [`FdIndex`](crate::FdIndex) travel with the same packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Starts the VM; comes first and once.
+    Launch(Launch),
+    /// Adds a disk to the running VM; the guest sees it after its agent rescans the PCI bus.
+    AddDisk(Disk),
+    /// Takes a disk away; the agent has removed its PCI device before.
+    RemoveDisk { serial: String },
+    /// Opens a vsock stream to a port the guest listens on; the reply brings the stream's descriptor.
+    Connect { port: u32 },
+    /// Lets the guest open vsock streams to this port; each arrives as [`Event::Incoming`]. Any other
+    /// port is refused.
+    Listen { port: u32 },
+    /// Asks for the last bytes of the serial console.
+    Console,
+    /// Ends the VM now, whatever the guest is doing.
+    Stop,
+}
+
+/// From the VMM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    Reply { request: RequestId, result: Result<Reply, Failure> },
+    Event(Event),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The VM runs, and the VMM is in its jail. How long each step took, in order.
+    Launched { stamps: Vec<Stamp> },
+    DiskAdded,
+    DiskRemoved,
+    /// With one descriptor: the supervisor's end of a stream.
+    Connected,
+    Listening,
+    /// The console's last lines, invalid UTF-8 replaced.
+    Console { tail: String },
+    Stopping,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The guest opened a stream to a port that was listened on. With one descriptor.
+    Incoming { port: u32 },
+    /// The last message: why the VM ended. The process exits right after, with
+    /// [`EndReason::exit_code`](crate::EndReason::exit_code).
+    Ended(End),
+}
+
+/// Why a request was not carried out, in words for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    pub message: String,
+}
+
+/// A point of the start: what was just finished, and when, in ns of CLOCK_MONOTONIC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    pub step: String,
+    pub at: u64,
+}

@@ -1,0 +1,43 @@
+//! What a VM is made of: the launch description.
+
+use serde::{Deserialize, Serialize};
+
+/// The place of a descriptor among those that came with the same message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdIndex(pub u8);
+
+/// The first message: everything needed to start a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// /dev/kvm, open for reading and writing.
+    pub kvm: FdIndex,
+    /// An uncompressed ELF kernel with a PVH entry note.
+    pub kernel: FdIndex,
+    /// An initramfs, placed in guest memory as it is.
+    pub initramfs: FdIndex,
+    pub command_line: String,
+    pub vcpus: u8,
+    /// Guest memory, in bytes; a multiple of the page size.
+    pub memory: u64,
+    pub disks: Vec<Disk>,
+    /// Whom the VMM becomes once set up; `None` where the launcher has no privilege to give up.
+    pub identity: Option<Identity>,
+}
+
+/// A virtio-blk device over a regular file or block device. The format is raw, always.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// What the guest reads as the disk's serial (virtio 1.3 §5.2.6, GET_ID): 1 to 20 ASCII bytes,
+    /// unique in this VM.
+    pub serial: String,
+    pub file: FdIndex,
+    /// The descriptor must be read-only too when this is set.
+    pub read_only: bool,
+}
+
+/// A user and group for the VMM process alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+}
