@@ -1,0 +1,14 @@
+//! The virtual machine monitor: KVM, guest memory, PCI and virtio devices for one sandbox.
+//!
+//! It knows nothing of containers or images. The `bulkhead-vmm` binary is this library and a main function.
+
+#![deny(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
+
+pub mod bus;
+pub mod interrupt;
+pub mod virtio;

@@ -1,0 +1,69 @@
+//! A virtio device as its transport sees it.
+
+use std::sync::Arc;
+
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+/// A device of some type behind the one transport and its one status machine. The transport offers
+/// VIRTIO_F_VERSION_1, negotiates, and owns status and queue registers; the device owns what is particular.
+///
+/// Calls come on a vCPU's thread, which may neither block nor allocate kernel objects: a device that works
+/// in the background has its thread before the guest runs, and `activate` only hands it the queues.
+pub trait VirtioDevice: Send {
+    /// virtio 1.3 §5.
+    fn device_type(&self) -> u32;
+
+    /// The most descriptors each queue may have; as many entries as the device has queues.
+    fn queue_sizes(&self) -> &[u16];
+
+    /// Feature bits offered beside those of the transport.
+    fn features(&self) -> u64;
+
+    /// Fills `data` from the device's configuration space; what lies outside reads as zero.
+    fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// The driver wrote the configuration space.
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    /// DRIVER_OK: the queues are validated and will not change until `reset`.
+    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError>;
+
+    /// Back to the state before `activate`: when this returns the device touches guest memory no more.
+    fn reset(&mut self);
+}
+
+/// What a device works with once its driver is ready.
+pub struct Activation {
+    pub memory: GuestMemoryMmap,
+    /// The features both sides agreed on.
+    pub features: u64,
+    /// By index; a queue the driver did not enable is `None`.
+    pub queues: Vec<Option<ActiveQueue>>,
+    pub interrupt: Arc<dyn VirtioInterrupt>,
+}
+
+/// A queue and the event its doorbell rings.
+pub struct ActiveQueue {
+    pub queue: Queue,
+    pub doorbell: EventFd,
+}
+
+/// How a device calls its driver.
+pub trait VirtioInterrupt: Send + Sync {
+    /// Used buffers wait in this queue.
+    fn used(&self, queue: u16);
+    /// The configuration space changed.
+    fn config_changed(&self);
+    /// The device can't go on until the driver resets it (DEVICE_NEEDS_RESET).
+    fn needs_reset(&self);
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ActivateError {
+    #[error("queue {0} is needed and was not enabled")]
+    MissingQueue(u16),
+    #[error("the device's thread is gone")]
+    ThreadGone,
+}
