@@ -1,0 +1,13 @@
+//! The vsock ports of the contract.
+
+/// Guest port of the ttrpc service; any number of connections.
+pub const RPC_PORT: u32 = 1024;
+
+/// Guest port of streams: one connection for each stdin, stdout or stderr.
+pub const STREAM_PORT: u32 = 1025;
+
+/// Host port the agent connects to once it serves the two others, to tell events.
+pub const EVENT_PORT: u32 = 1024;
+
+/// The host's vsock address, as every guest knows it (virtio 1.3 §5.10.4).
+pub const HOST_CID: u32 = 2;
