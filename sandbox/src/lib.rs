@@ -1,0 +1,52 @@
+//! A sandbox on the host: launched, wired, supervised, torn down.
+//!
+//! [`Sandbox::launch`] starts a VM and its agent; the [`Guest`] behind it makes containers and runs
+//! processes, whose streams and exits come back. Another process of the host finds a sandbox by its
+//! [`Record`] and gets the same [`Guest`] through [`Attached::open`]. The first thing any front end does is
+//! [`StateDir::sweep`]: it cleans up what a crash left. This crate knows the VMM's and the agent's
+//! contracts, and neither images nor who calls it.
+
+#![forbid(unsafe_code)]
+
+mod attach;
+mod broker;
+mod config;
+mod container;
+mod control;
+mod disks;
+mod ended;
+mod events;
+mod ext4;
+mod guest;
+pub mod host;
+mod identity;
+mod installation;
+mod kernel_arguments;
+mod launch;
+mod memory;
+mod process_id;
+mod record;
+mod sandbox;
+mod scratch;
+mod streams;
+mod timeline;
+mod vmm;
+
+pub use attach::{AttachError, Attached};
+pub use config::{DEFAULT_SCRATCH_SIZE, SandboxConfig, Scratch};
+pub use container::{
+    Cause, ContainerConfig, CreateError, ExecConfig, Exit, File, Phase, Rootfs, Stdio, Streams, TerminalSize,
+};
+pub use ended::{Ended, Reason};
+pub use events::EventError;
+pub use guest::{Guest, GuestError, Process};
+pub use installation::{Installation, InstallationError, KERNEL_ARGUMENTS_VARIABLE, LIBDIR_VARIABLE};
+pub use launch::{LaunchError, LaunchPhase};
+pub use memory::{DEFAULT_MEMORY, GUEST_OVERHEAD, MIN_MEMORY, MemoryError};
+pub use process_id::ProcessId;
+pub use record::{Label, Record, RecordError, State, StateDir};
+pub use sandbox::Sandbox;
+pub use scratch::ScratchError;
+pub use timeline::{Stamp, Timeline};
+pub use vmm::VmmError;
+pub use vmm_api::{End, EndReason};

@@ -1,0 +1,76 @@
+//! Where the parts of Bulkhead that a sandbox is started from lie on this host.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Names the directory of the parts, for an installation out of the ordinary.
+pub const LIBDIR_VARIABLE: &str = "BULKHEAD_LIBDIR";
+
+/// Adds arguments to the guest kernel's command line: for this host's operator, to look into a boot.
+pub const KERNEL_ARGUMENTS_VARIABLE: &str = "BULKHEAD_KERNEL_ARGS";
+
+/// The files every sandbox is started from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    /// `bulkhead-vmm`.
+    pub vmm: PathBuf,
+    /// The guest kernel, an uncompressed ELF file.
+    pub kernel: PathBuf,
+    /// The guest agent in an initramfs.
+    pub initramfs: PathBuf,
+    /// What this host's operator adds to the guest kernel's command line.
+    pub kernel_arguments: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InstallationError {
+    #[error("cannot tell where this program is installed")]
+    OwnPath(#[source] io::Error),
+    #[error(
+        "{} not found in {}: build with `./dev build`, or point {LIBDIR_VARIABLE} at an installation",
+        .missing.join(", "),
+        .directory.display()
+    )]
+    Missing { directory: PathBuf, missing: Vec<&'static str> },
+}
+
+impl Installation {
+    /// In $BULKHEAD_LIBDIR, or else in `../lib/bulkhead` beside the running program.
+    pub fn find() -> Result<Self, InstallationError> {
+        if let Some(directory) = std::env::var_os(LIBDIR_VARIABLE) {
+            return Self::at(Path::new(&directory));
+        }
+        let program = std::env::current_exe().map_err(InstallationError::OwnPath)?;
+        let prefix = program.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+        Self::at(&prefix.join("lib/bulkhead"))
+    }
+
+    /// In `directory`, where all of it must be.
+    pub fn at(directory: &Path) -> Result<Self, InstallationError> {
+        let parts = ["bulkhead-vmm", "vmlinux", "initramfs"];
+        let missing: Vec<_> = parts.into_iter().filter(|part| !directory.join(part).is_file()).collect();
+        if !missing.is_empty() {
+            return Err(InstallationError::Missing { directory: directory.to_owned(), missing });
+        }
+        let [vmm, kernel, initramfs] = parts.map(|part| directory.join(part));
+        let kernel_arguments = std::env::var(KERNEL_ARGUMENTS_VARIABLE).unwrap_or_default();
+        Ok(Self { vmm, kernel, initramfs, kernel_arguments })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("vmlinux"), "").unwrap();
+        let message = Installation::at(directory.path()).unwrap_err().to_string();
+        assert!(message.contains("bulkhead-vmm, initramfs not found"), "{message}");
+        for part in ["bulkhead-vmm", "initramfs"] {
+            std::fs::write(directory.path().join(part), "").unwrap();
+        }
+        assert_eq!(Installation::at(directory.path()).unwrap().vmm, directory.path().join("bulkhead-vmm"));
+    }
+}

@@ -1,0 +1,67 @@
+//! A sandbox this process supervises.
+
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::container::Rootfs;
+use crate::ended::Ended;
+use crate::guest::{Guest, GuestError};
+use crate::record::{Claim, Record};
+use crate::timeline::Timeline;
+use crate::vmm::Vmm;
+
+/// A running sandbox: its VMM lives, and its agent has adopted an identity. Dropping it kills the VM and
+/// removes the record; [`stop`](Self::stop) does so and waits.
+pub struct Sandbox {
+    // In the order they have to go: nobody is let in any more, the VM ends, the record is removed.
+    pub(crate) broker: Broker,
+    pub(crate) vmm: Vmm,
+    pub(crate) claim: Claim,
+    pub(crate) guest: Guest,
+    pub(crate) rootfs: Rootfs,
+    pub(crate) timeline: Timeline,
+}
+
+impl Sandbox {
+    /// The agent, which makes containers and runs processes in them.
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// The disks this sandbox was launched with, as a container's root file system.
+    pub fn rootfs(&self) -> &Rootfs {
+        &self.rootfs
+    }
+
+    pub fn record(&self) -> &Record {
+        self.claim.record()
+    }
+
+    /// Waits for the VM's end.
+    pub async fn ended(&self) -> Arc<Ended> {
+        self.vmm.handle().ended().await
+    }
+
+    /// Ends the VM at once, whatever the guest is doing, and leaves nothing behind. What the guest has
+    /// not written to its disks is lost, which nobody misses: they end with it.
+    pub async fn stop(self) -> Arc<Ended> {
+        let Self { broker, vmm, claim, timeline, .. } = self;
+        drop(broker);
+        let ended = vmm.stop().await;
+        drop(claim);
+        timeline.mark("torn down");
+        ended
+    }
+
+    /// Has the guest switch itself off, and waits until it has; leaves nothing behind.
+    pub async fn power_off(self) -> Result<Arc<Ended>, GuestError> {
+        match self.guest.power_off().await {
+            // Going off, it may take the answer with it.
+            Ok(()) | Err(GuestError::Ended(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let ended = self.ended().await;
+        drop(self);
+        Ok(ended)
+    }
+}

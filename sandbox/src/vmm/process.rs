@@ -1,0 +1,115 @@
+//! The process: started with nothing but its control socket, watched until it is gone.
+
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use vmm_api::{CONTROL_FD, ControlSocket, ReceiveError};
+
+use super::Incoming;
+use super::conversation::{Ask, converse};
+use crate::control::AsyncControl;
+use crate::ended::{Ended, Reason};
+
+/// How much of the VMM's standard error is kept: its last bytes.
+const DIAGNOSTICS: usize = 8 * 1024;
+
+/// How long a VMM that closed its control socket may take to exit before it is killed.
+const EXIT_GRACE: Duration = Duration::from_secs(2);
+
+pub(super) struct VmmProcess {
+    pub(super) pid: u32,
+    child: Child,
+    stderr: ChildStderr,
+    control: AsyncControl,
+}
+
+impl VmmProcess {
+    pub(super) fn spawn(program: &Path) -> io::Result<Self> {
+        let (ours, theirs) = ControlSocket::pair()?;
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // Out of the terminal's foreground group: Ctrl-C is for the container, not for the VMM.
+            .process_group(0)
+            .kill_on_drop(true);
+        command
+            .fd_mappings(vec![FdMapping { parent_fd: theirs.into(), child_fd: CONTROL_FD }])
+            .map_err(io::Error::other)?;
+        let mut child = command.spawn()?;
+        let (Some(pid), Some(stderr)) = (child.id(), child.stderr.take()) else {
+            return Err(io::Error::other("the process ended at once"));
+        };
+        Ok(Self { pid, child, stderr, control: AsyncControl::new(ours)? })
+    }
+
+    /// Serves the control socket until it ends, then waits for the process to be gone.
+    pub(super) async fn supervise(
+        self,
+        asks: mpsc::Receiver<Ask>,
+        incoming: mpsc::Sender<Incoming>,
+    ) -> Ended {
+        let Self { mut child, stderr, control, .. } = self;
+        // The socket is closed when the conversation ends, which tells the VMM to go.
+        let talk_and_reap = async {
+            let told = converse(control, asks, incoming).await;
+            let at_once = matches!(told, Ok(Some(_)));
+            if at_once || timeout(EXIT_GRACE, child.wait()).await.is_err() {
+                // Nothing more is expected of it. It may be gone already.
+                let _ = child.start_kill();
+            }
+            (told, child.wait().await)
+        };
+        let ((told, status), diagnostics) = tokio::join!(talk_and_reap, tail(stderr));
+        match told {
+            Ok(Some(end)) => Ended::told(end, diagnostics),
+            Ok(None) | Err(ReceiveError::Closed) => Ended::untold(status, diagnostics),
+            Err(error) => Ended::lost(Reason::Lost(with_sources(&error)), diagnostics),
+        }
+    }
+}
+
+/// Reads to the end, and keeps the last [`DIAGNOSTICS`] bytes.
+async fn tail(mut source: impl AsyncRead + Unpin) -> String {
+    let mut kept = Vec::new();
+    let mut piece = [0; 1024];
+    while let Ok(length @ 1..) = source.read(&mut piece).await {
+        kept.extend_from_slice(piece.get(..length).unwrap_or_default());
+        let excess = kept.len().saturating_sub(DIAGNOSTICS);
+        kept.drain(..excess);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_last_of_a_flood_is_kept() {
+        let flood = "x".repeat(10 * DIAGNOSTICS) + "the end";
+        let kept = tail(flood.as_bytes()).await;
+        assert_eq!(kept.len(), DIAGNOSTICS);
+        assert!(kept.ends_with("the end"));
+    }
+}
