@@ -1,0 +1,319 @@
+//! A container's actor: takes its calls one by one and never blocks on one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use agent_api::agent::{ExecRequest, Exit, Failure, Phase, TerminalSize};
+use rustix::process::{Signal, kill_process};
+use tokio::sync::{mpsc, oneshot};
+
+use super::cgroup::{Cgroup, Watch};
+use super::create::{self, Bundle, Created};
+use super::exec::{self, Executed};
+use super::launch::{LaunchedProcess, Starter};
+use super::process::Process;
+use super::stdio::Carriage;
+use super::{CallError, Environment};
+use crate::reaper::ExitCode;
+use crate::{error_chain, failure, log, signals};
+
+type Reply<T> = oneshot::Sender<Result<T, CallError>>;
+
+/// Ended processes whose exits are kept for those who ask late.
+const ENDED_KEPT: usize = 256;
+
+/// The exec id of a container's first process.
+const INIT: &str = "";
+
+pub(super) enum Command {
+    Start {
+        reply: Reply<Option<Failure>>,
+    },
+    Exec {
+        request: ExecRequest,
+        reply: Reply<Result<u32, Failure>>,
+    },
+    Signal {
+        exec_id: String,
+        signal: u32,
+        all: bool,
+        reply: Reply<()>,
+    },
+    Resize {
+        exec_id: String,
+        size: TerminalSize,
+        reply: Reply<()>,
+    },
+    Wait {
+        exec_id: String,
+        reply: Reply<Exit>,
+    },
+    Remove {
+        reply: Reply<()>,
+    },
+    /// From a task of its own: an exec was made, or not.
+    Executed {
+        exec_id: String,
+        result: Result<Executed, Failure>,
+        reply: Reply<Result<u32, Failure>>,
+    },
+    /// From a task of its own: a process has ended and its output is drained.
+    Ended {
+        exec_id: String,
+        code: ExitCode,
+        at_ns: i64,
+    },
+}
+
+/// One container.
+pub(super) struct Actor {
+    environment: Arc<Environment>,
+    id: String,
+    bundle: Bundle,
+    cgroup: Cgroup,
+    /// What lets the first process go; `None` once it has.
+    starter: Option<Starter>,
+    processes: HashMap<String, State>,
+    ended_execs: VecDeque<String>,
+    memory_watch: Option<Watch>,
+    memory_kills: u64,
+    mailbox: mpsc::Sender<Command>,
+}
+
+enum State {
+    BeingMade,
+    Made(Process),
+}
+
+impl Actor {
+    pub(super) fn new(
+        environment: Arc<Environment>,
+        id: String,
+        created: Created,
+        mailbox: mpsc::Sender<Command>,
+    ) -> Self {
+        let Created { bundle, cgroup, process, starter, carriage } = created;
+        let memory_watch =
+            cgroup.watch_memory().inspect_err(|error| log::warn(error_chain::describe(error))).ok();
+        let mut actor = Self {
+            environment,
+            id,
+            bundle,
+            cgroup,
+            starter: Some(starter),
+            processes: HashMap::new(),
+            ended_execs: VecDeque::new(),
+            memory_watch,
+            memory_kills: 0,
+            mailbox,
+        };
+        actor.take_charge(INIT.to_owned(), process, carriage);
+        actor
+    }
+
+    /// Serves until the container is removed.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let command = tokio::select! {
+                command = commands.recv() => command,
+                () = memory_changes(&self.memory_watch) => {
+                    self.tell_memory_kills().await;
+                    continue;
+                }
+            };
+            match command {
+                Some(Command::Remove { reply }) => match self.check_removable() {
+                    Ok(()) => {
+                        // The caller may have given up; the container is gone nonetheless.
+                        let _ = reply.send(self.remove().await);
+                        return;
+                    }
+                    Err(error) => answer(reply, Err(error)),
+                },
+                Some(command) => self.handle(command).await,
+                None => return,
+            }
+        }
+    }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Start { reply } => self.start(reply),
+            Command::Exec { request, reply } => self.exec(request, reply),
+            Command::Executed { exec_id, result, reply } => self.executed(exec_id, result, reply),
+            Command::Signal { exec_id, signal, all, reply } => {
+                answer(reply, self.signal(&exec_id, signal, all))
+            }
+            Command::Resize { exec_id, size, reply } => {
+                answer(reply, self.process(&exec_id).and_then(|process| process.resize(&size)));
+            }
+            Command::Wait { exec_id, reply } => match self.process(&exec_id) {
+                Ok(process) => process.wait(reply),
+                Err(error) => answer(reply, Err(error)),
+            },
+            Command::Ended { exec_id, code, at_ns } => self.ended(exec_id, code, at_ns).await,
+            Command::Remove { reply } => answer(reply, self.check_removable()),
+        }
+    }
+
+    fn start(&mut self, reply: Reply<Option<Failure>>) {
+        let Some(starter) = self.starter.take() else {
+            return answer(reply, Err(CallError::WrongState("the container was started before".to_owned())));
+        };
+        // Executing a program reads disks.
+        tokio::spawn(async move {
+            let failure = match starter.start().await {
+                Ok(report) => report.as_ref().map(failure::of_program),
+                Err(error) => Some(failure::at(Phase::PHASE_START, &error)),
+            };
+            answer(reply, Ok(failure));
+        });
+    }
+
+    fn exec(&mut self, request: ExecRequest, reply: Reply<Result<u32, Failure>>) {
+        let exec_id = request.exec_id.clone();
+        if self.starter.is_some() || self.has_ended() {
+            return answer(reply, Err(CallError::WrongState("the container is not running".to_owned())));
+        }
+        if self.processes.contains_key(&exec_id) {
+            return answer(reply, Err(CallError::Exists(format!("process {exec_id:?}"))));
+        }
+        self.processes.insert(exec_id.clone(), State::BeingMade);
+        let (environment, mailbox) = (self.environment.clone(), self.mailbox.clone());
+        let (dir, rootfs) = (self.bundle.dir.clone(), self.bundle.rootfs.path().to_owned());
+        tokio::spawn(async move {
+            let result = exec::exec(&environment, &dir, &rootfs, request).await;
+            // Without an actor there is no container, and the process went with it.
+            let _ = mailbox.send(Command::Executed { exec_id, result, reply }).await;
+        });
+    }
+
+    fn executed(
+        &mut self,
+        exec_id: String,
+        result: Result<Executed, Failure>,
+        reply: Reply<Result<u32, Failure>>,
+    ) {
+        let made = match result {
+            Ok(Executed { process, carriage }) => {
+                let pid = process.pid.as_raw_nonzero().get().unsigned_abs();
+                self.take_charge(exec_id, process, carriage);
+                Ok(pid)
+            }
+            Err(failure) => {
+                self.processes.remove(&exec_id);
+                Err(failure)
+            }
+        };
+        answer(reply, Ok(made));
+    }
+
+    /// Notes the process, and has its end come to the mailbox once its output is drained.
+    fn take_charge(&mut self, exec_id: String, process: LaunchedProcess, carriage: Carriage) {
+        let LaunchedProcess { pidfd, exit, .. } = process;
+        let made = Process::new(pidfd, carriage.terminal());
+        self.processes.insert(exec_id.clone(), State::Made(made));
+        let mailbox = self.mailbox.clone();
+        tokio::spawn(async move {
+            // The reaper outlives every process.
+            let Ok(code) = exit.await else { return };
+            let at_ns = wall_clock_ns();
+            carriage.finish().await;
+            let _ = mailbox.send(Command::Ended { exec_id, code, at_ns }).await;
+        });
+    }
+
+    async fn ended(&mut self, exec_id: String, code: ExitCode, exited_at_ns: i64) {
+        self.tell_memory_kills().await;
+        let container_id = self.id.clone();
+        let exit =
+            Exit { container_id, exec_id: exec_id.clone(), code: code.0, exited_at_ns, ..Default::default() };
+        if let Ok(process) = self.process(&exec_id) {
+            process.end(exit.clone());
+        }
+        if exec_id != INIT {
+            self.ended_execs.push_back(exec_id);
+            if self.ended_execs.len() > ENDED_KEPT
+                && let Some(oldest) = self.ended_execs.pop_front()
+            {
+                self.processes.remove(&oldest);
+            }
+        }
+        self.environment.events.exit(exit).await;
+    }
+
+    fn signal(&mut self, exec_id: &str, number: u32, all: bool) -> Result<(), CallError> {
+        let signal = signals::from_number(number)
+            .ok_or_else(|| CallError::BadArgument(format!("there is no signal {number}")))?;
+        let process = self.process(exec_id)?;
+        if !all {
+            return process.signal(signal);
+        }
+        let internal = |error: &dyn std::error::Error| CallError::Internal(error_chain::describe(error));
+        if signal == Signal::KILL {
+            return self.cgroup.kill().map_err(|error| internal(&error));
+        }
+        for pid in self.cgroup.processes().map_err(|error| internal(&error))? {
+            // One that went meanwhile needs no signal.
+            let _ = kill_process(pid, signal);
+        }
+        Ok(())
+    }
+
+    /// Tells of kills for want of memory since it last did.
+    async fn tell_memory_kills(&mut self) {
+        let kills = self.cgroup.memory_kills();
+        if kills > self.memory_kills {
+            self.memory_kills = kills;
+            self.environment.events.out_of_memory(&self.id).await;
+        }
+    }
+
+    fn process(&mut self, exec_id: &str) -> Result<&mut Process, CallError> {
+        match self.processes.get_mut(exec_id) {
+            Some(State::Made(process)) => Ok(process),
+            Some(State::BeingMade) => {
+                Err(CallError::WrongState(format!("process {exec_id:?} is being made")))
+            }
+            None => Err(CallError::NotFound(format!("process {exec_id:?}"))),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.processes.get(INIT), Some(State::Made(process)) if process.has_ended())
+    }
+
+    fn check_removable(&self) -> Result<(), CallError> {
+        if !self.has_ended() {
+            return Err(CallError::WrongState("the container has not ended".to_owned()));
+        }
+        if self.processes.values().any(|state| matches!(state, State::BeingMade)) {
+            return Err(CallError::WrongState("a process of the container is being made".to_owned()));
+        }
+        Ok(())
+    }
+
+    async fn remove(self) -> Result<(), CallError> {
+        self.cgroup.remove().await.map_err(|error| CallError::Internal(error_chain::describe(&error)))?;
+        create::remove_bundle(self.bundle).await;
+        Ok(())
+    }
+}
+
+async fn memory_changes(watch: &Option<Watch>) {
+    match watch {
+        Some(watch) if watch.changed().await.is_ok() => {}
+        _ => std::future::pending().await,
+    }
+}
+
+/// Answers a caller, who may have given up.
+fn answer<T>(reply: Reply<T>, result: Result<T, CallError>) {
+    let _ = reply.send(result);
+}
+
+fn wall_clock_ns() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)
+}

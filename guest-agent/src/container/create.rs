@@ -1,0 +1,190 @@
+//! Makes a container, up to its first process waiting to be let go.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use agent_api::agent::{self, CreateContainerRequest, Failure, Phase};
+use libcontainer::oci_spec::runtime::Spec;
+use tokio::task::spawn_blocking;
+
+use super::Environment;
+use super::cgroup::Cgroup;
+use super::files::{self, FilesError};
+use super::in_root::InRoot;
+use super::launch::{Launched, LaunchedProcess, Starter};
+use super::rootfs::{Rootfs, RootfsError};
+use super::spec::{self, Additions, SpecError};
+use super::stdio::{self, Carriage, ProcessSide};
+use super::user::{self, UserError};
+use crate::{error_chain, failure, log};
+
+/// A container whose first process waits.
+pub(super) struct Created {
+    pub bundle: Bundle,
+    pub cgroup: Cgroup,
+    pub process: LaunchedProcess,
+    pub starter: Starter,
+    pub carriage: Carriage,
+}
+
+/// What a container has on this guest's disks: its directory, its mounts.
+pub(super) struct Bundle {
+    pub dir: PathBuf,
+    pub rootfs: Rootfs,
+    /// What libcontainer keeps about it.
+    pub state_dir: PathBuf,
+}
+
+/// Makes the container; what was made of it is gone again should that fail.
+pub(super) async fn create(environment: &Environment, request: CreateContainerRequest) -> Result<Created, Failure> {
+    let id = request.container_id.clone();
+    let stdio_request = request.stdio.clone().unwrap_or_default();
+    let host_ends = stdio::claim(&environment.streams, &stdio_request)
+        .await
+        .map_err(|error| failure::at(Phase::PHASE_REQUEST, &error))?;
+    let cgroup = Cgroup::create(&id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
+    let made = async {
+        let bundle = make_bundle(environment, request, cgroup.spec_path()).await?;
+        let side = ProcessSide::make(&stdio_request, &bundle.dir, "init").map_err(cannot_create)?;
+        match environment.launcher.init(&id, &bundle.dir, side).await {
+            Ok(launched) => Ok((bundle, launched)),
+            Err(error) => {
+                let failure = failure::of_launch(&error);
+                remove_bundle(bundle).await;
+                Err(failure)
+            }
+        }
+    };
+    let (bundle, launched) = match made.await {
+        Ok(made) => made,
+        Err(failure) => {
+            remove_cgroup(&cgroup).await;
+            return Err(failure);
+        }
+    };
+    let Launched { process, attached, starter } = launched;
+    match Carriage::start(host_ends, attached) {
+        Ok(carriage) => Ok(Created { bundle, cgroup, process, starter, carriage }),
+        Err(error) => {
+            remove_cgroup(&cgroup).await;
+            remove_bundle(bundle).await;
+            Err(cannot_create(error))
+        }
+    }
+}
+
+/// Takes a container's mounts and files away; what cannot be is logged.
+pub(super) async fn remove_bundle(bundle: Bundle) {
+    let removed = spawn_blocking(move || {
+        let Bundle { dir, rootfs, state_dir } = bundle;
+        rootfs.unmount().map_err(|error| error_chain::describe(&error))?;
+        for path in [dir, state_dir] {
+            match fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(format!("cannot remove {}: {error}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    })
+    .await;
+    if let Ok(Err(message)) = removed {
+        log::warn(message);
+    }
+}
+
+async fn remove_cgroup(cgroup: &Cgroup) {
+    if let Err(error) = cgroup.remove().await {
+        log::warn(error_chain::describe(&error));
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum BundleError {
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error("cannot enter the root file system")]
+    Root(#[source] io::Error),
+    #[error("cannot make the working directory {path:?}")]
+    Cwd { path: PathBuf, source: io::Error },
+    #[error("cannot write the bundle")]
+    Write(#[source] io::Error),
+}
+
+impl BundleError {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::User(error) => failure::of_user(error),
+            Self::Rootfs(RootfsError::Disk(error)) => failure::at(Phase::PHASE_DISKS, error),
+            Self::Rootfs(_) | Self::Root(_) | Self::Cwd { .. } => failure::at(Phase::PHASE_ROOTFS, self),
+            Self::Spec(_) | Self::Files(FilesError::RelativeDestination(_)) => {
+                failure::at(Phase::PHASE_REQUEST, self)
+            }
+            Self::Files(_) | Self::Write(_) => failure::at(Phase::PHASE_CREATE, self),
+        }
+    }
+}
+
+async fn make_bundle(
+    environment: &Environment,
+    request: CreateContainerRequest,
+    cgroup: PathBuf,
+) -> Result<Bundle, Failure> {
+    let dir = environment.containers_dir.join(&request.container_id);
+    let state_dir = environment.launcher.state_dir.join(&request.container_id);
+    // Mounts and file systems block.
+    let made = spawn_blocking(move || {
+        let result = fill_bundle(&dir, &request, &cgroup);
+        if result.is_err() {
+            // Not there, or logged by whoever left something in it.
+            let _ = fs::remove_dir_all(&dir);
+        }
+        result.map(|rootfs| Bundle { dir, rootfs, state_dir })
+    })
+    .await;
+    match made {
+        Ok(result) => result.map_err(|error| error.failure()),
+        Err(panic) => Err(cannot_create(panic.into())),
+    }
+}
+
+fn fill_bundle(dir: &Path, request: &CreateContainerRequest, cgroup: &Path) -> Result<Rootfs, BundleError> {
+    let mut spec = spec::parse(&request.spec_json)?;
+    fs::create_dir_all(dir).map_err(BundleError::Write)?;
+    let disks = request.rootfs.clone().unwrap_or_default();
+    let scratch = Some(disks.scratch.as_str()).filter(|serial| !serial.is_empty());
+    let rootfs = Rootfs::mount(dir, &disks.layers, scratch)?;
+    let mounts = files::write(dir, &request.files)?;
+    spec::complete(
+        &mut spec,
+        Additions { rootfs: rootfs.path(), writable: scratch.is_some(), cgroup, mounts },
+    )?;
+    complete_process(&mut spec, rootfs.path(), request)?;
+    spec.save(dir.join("config.json")).map_err(|error| BundleError::Write(io::Error::other(error)))?;
+    Ok(rootfs)
+}
+
+fn complete_process(
+    spec: &mut Spec,
+    rootfs: &Path,
+    request: &CreateContainerRequest,
+) -> Result<(), BundleError> {
+    let root = InRoot::open(rootfs).map_err(BundleError::Root)?;
+    let Some(process) = spec.process_mut() else { return Ok(()) };
+    let terminal = request.stdio.as_ref().is_some_and(|stdio: &agent::Stdio| stdio.terminal.is_some());
+    user::settle(&root, &request.user, process, terminal)?;
+    let cwd = process.cwd();
+    root.create_dir_all(cwd).map_err(|source| BundleError::Cwd { path: cwd.clone(), source })
+}
+
+fn cannot_create(error: io::Error) -> Failure {
+    failure::at(Phase::PHASE_CREATE, &error)
+}

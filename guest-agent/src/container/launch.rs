@@ -1,0 +1,184 @@
+//! Has a helper make a process (see [`crate::helper`]), and takes charge of it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::sync::oneshot;
+
+use super::stdio::{Attached, ProcessSide};
+use crate::descriptor::Descriptor;
+use crate::helper;
+use crate::helper::protocol::{self, Answer, Descriptors, Kind, Report, Request};
+use crate::reaper::{ExitCode, Reaper};
+
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("cannot run the helper")]
+    Helper(#[from] io::Error),
+    #[error("{0}")]
+    Libcontainer(String),
+    #[error("{}", .0.message)]
+    Program(Report),
+}
+
+/// How helpers are run and their processes collected.
+#[derive(Clone)]
+pub struct Launcher {
+    /// The binary that serves as helper: this one.
+    pub program: PathBuf,
+    /// Where libcontainer keeps the state of all containers.
+    pub state_dir: PathBuf,
+    pub reaper: Reaper,
+}
+
+/// A process that was made, and the agent's side of its stdio.
+pub struct Launched {
+    pub process: LaunchedProcess,
+    pub attached: Attached,
+    pub starter: Starter,
+}
+
+pub struct LaunchedProcess {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+    pub exit: oneshot::Receiver<ExitCode>,
+}
+
+/// Lets a process that waits execute its program.
+pub struct Starter {
+    gate: OwnedFd,
+    reports: Descriptor,
+}
+
+impl Launcher {
+    /// Makes a container's first process, which waits for its [`Starter`].
+    pub async fn init(
+        &self,
+        container_id: &str,
+        bundle: &Path,
+        stdio: ProcessSide,
+    ) -> Result<Launched, LaunchError> {
+        self.launch(container_id, Kind::Init { bundle: bundle.to_owned() }, true, stdio).await
+    }
+
+    /// Makes a further process of a running container, which executes its program at once.
+    pub async fn tenant(
+        &self,
+        container_id: &str,
+        bundle: &Path,
+        process: &Path,
+        stdio: ProcessSide,
+    ) -> Result<Launched, LaunchError> {
+        let kind = Kind::Tenant { bundle: bundle.to_owned(), process: process.to_owned() };
+        let launched = self.launch(container_id, kind, false, stdio).await?;
+        match launched.starter.outcome().await? {
+            Some(report) => Err(LaunchError::Program(report)),
+            None => Ok(launched),
+        }
+    }
+
+    async fn launch(
+        &self,
+        container_id: &str,
+        kind: Kind,
+        gated: bool,
+        stdio: ProcessSide,
+    ) -> Result<Launched, LaunchError> {
+        let (reports, report) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+        let (gate, opener) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+        let starter = Starter { gate: opener, reports: Descriptor::new(reports)? };
+
+        let (agent_end, helper_end) = protocol::pair()?;
+        let request = Request {
+            container_id: container_id.to_owned(),
+            state_dir: self.state_dir.clone(),
+            kind,
+            stdio: stdio.request(),
+            gated,
+        };
+        let (process_stdio, pending) = match stdio {
+            ProcessSide::Pipes { process, agent } => (Some(process), Pending::Pipes(agent)),
+            ProcessSide::Terminal { console, .. } => (None, Pending::Terminal(console)),
+        };
+        agent_end.send(&request, &Descriptors { report, gate, stdio: process_stdio })?;
+        self.spawn_helper(helper_end)?;
+
+        match agent_end.answer().await? {
+            Answer::Launched { pid } => {
+                let pid =
+                    Pid::from_raw(pid).ok_or_else(|| io::Error::other("the helper named no process"))?;
+                // The helper, its parent, waits for the socket to close: the pid cannot have been reused.
+                let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+                let exit = self.reaper.expect(pid);
+                drop(agent_end);
+                let attached = pending.attach().await?;
+                Ok(Launched { process: LaunchedProcess { pid, pidfd, exit }, attached, starter })
+            }
+            Answer::Failed { message } => match starter.written_report() {
+                Some(report) => Err(LaunchError::Program(report)),
+                None => Err(LaunchError::Libcontainer(message)),
+            },
+        }
+    }
+
+    fn spawn_helper(&self, stdin: OwnedFd) -> io::Result<()> {
+        let child = Command::new(&self.program)
+            .arg(helper::ARGUMENT)
+            .env_clear()
+            .stdin(Stdio::from(stdin))
+            .spawn()?;
+        // Nobody asks for its exit: the reaper collects it like an orphan's.
+        drop(child);
+        Ok(())
+    }
+}
+
+/// The agent's side of a process's stdio while the process is being made.
+enum Pending {
+    Pipes(super::stdio::AgentEnds),
+    Terminal(super::terminal::Console),
+}
+
+impl Pending {
+    async fn attach(self) -> io::Result<Attached> {
+        match self {
+            Self::Pipes(agent) => Ok(Attached::Pipes(agent)),
+            // It was sent before the process was ready.
+            Self::Terminal(console) => console.master().await.map(Attached::Terminal),
+        }
+    }
+}
+
+impl Starter {
+    /// Lets the process go; tells what stopped it from executing its program, if anything did.
+    pub async fn start(self) -> io::Result<Option<Report>> {
+        match rustix::io::write(&self.gate, &[1]) {
+            // The process is gone; its exit will tell.
+            Ok(_) | Err(rustix::io::Errno::PIPE) => self.outcome().await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until the program is executed or cannot be.
+    async fn outcome(&self) -> io::Result<Option<Report>> {
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            match self.reports.read(&mut chunk).await? {
+                0 => return Ok(Report::parse(&bytes)),
+                read => bytes.extend_from_slice(chunk.get(..read).unwrap_or_default()),
+            }
+        }
+    }
+
+    /// A report that is there already.
+    fn written_report(&self) -> Option<Report> {
+        let mut bytes = [0; 4096];
+        let read = self.reports.try_read(&mut bytes).ok()?;
+        Report::parse(bytes.get(..read)?)
+    }
+}

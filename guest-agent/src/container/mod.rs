@@ -1,0 +1,179 @@
+//! The containers of this guest: one actor each, reached through its mailbox.
+//!
+//! [`Containers`] knows only who there is. Everything else about a container is its [`actor`]'s own, so that no
+//! lock is held over anything that may block, and a container that misbehaves keeps only itself busy.
+
+mod actor;
+mod cgroup;
+mod create;
+mod exec;
+mod files;
+mod in_root;
+pub mod launch;
+mod process;
+mod rootfs;
+mod spec;
+mod stdio;
+mod terminal;
+pub mod user;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use agent_api::agent::{CreateContainerRequest, ExecRequest, Exit, Failure, TerminalSize};
+use tokio::sync::{mpsc, oneshot};
+
+use self::actor::{Actor, Command};
+pub use self::cgroup::{CgroupError, kill_all, prepare as prepare_cgroups};
+use self::launch::Launcher;
+use crate::events::Events;
+use crate::streams::Streams;
+
+/// Calls a container has not got to yet.
+const MAILBOX_LEN: usize = 64;
+
+/// As libcontainer, and the paths ids become part of, have it.
+const MAX_ID_LEN: usize = 128;
+
+/// What containers are made with.
+pub struct Environment {
+    /// Where each container has a directory of its own.
+    pub containers_dir: PathBuf,
+    pub launcher: Launcher,
+    pub streams: Streams,
+    pub events: Events,
+}
+
+/// Why a call came to nothing, other than by a [`Failure`] of what was to be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error(
+        "{0:?} is not an id: 1 to {MAX_ID_LEN} letters, digits, '_', '.', '-', beginning with neither of the last two"
+    )]
+    BadId(String),
+    #[error("there is no {0}")]
+    NotFound(String),
+    #[error("there is already a {0}")]
+    Exists(String),
+    #[error("{0}")]
+    WrongState(String),
+    #[error("{0}")]
+    BadArgument(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// All containers of this guest.
+#[derive(Clone)]
+pub struct Containers {
+    environment: Arc<Environment>,
+    mailboxes: Mailboxes,
+}
+
+type Mailboxes = Arc<Mutex<HashMap<String, mpsc::Sender<Command>>>>;
+
+impl Containers {
+    pub fn new(environment: Environment) -> Self {
+        Self { environment: Arc::new(environment), mailboxes: Mailboxes::default() }
+    }
+
+    /// Makes a container; gives the pid of its first process, which waits for [`Containers::start`].
+    pub async fn create(&self, request: CreateContainerRequest) -> Result<Result<u32, Failure>, CallError> {
+        check_id(&request.container_id)?;
+        let id = request.container_id.clone();
+        let (mailbox, commands) = mpsc::channel(MAILBOX_LEN);
+        {
+            let mut mailboxes = lock(&self.mailboxes);
+            if mailboxes.contains_key(&id) {
+                return Err(CallError::Exists(format!("container {id:?}")));
+            }
+            mailboxes.insert(id.clone(), mailbox.clone());
+        }
+        let (reply, created) = oneshot::channel();
+        let (environment, mailboxes) = (self.environment.clone(), self.mailboxes.clone());
+        tokio::spawn(async move {
+            match create::create(&environment, request).await {
+                Ok(container) => {
+                    // The caller may have given up; the container is there nonetheless.
+                    let _ = reply.send(Ok(container.process.pid.as_raw_nonzero().get().unsigned_abs()));
+                    Actor::new(environment, id.clone(), container, mailbox).run(commands).await;
+                    lock(&mailboxes).remove(&id);
+                }
+                Err(failure) => {
+                    lock(&mailboxes).remove(&id);
+                    let _ = reply.send(Err(failure));
+                }
+            }
+        });
+        created.await.map_err(|_| CallError::Internal("the container's actor is gone".to_owned()))
+    }
+
+    /// Lets a container's first process go.
+    pub async fn start(&self, id: &str) -> Result<Option<Failure>, CallError> {
+        self.ask(id, |reply| Command::Start { reply }).await
+    }
+
+    /// Runs a further process; gives its pid.
+    pub async fn exec(&self, request: ExecRequest) -> Result<Result<u32, Failure>, CallError> {
+        check_id(&request.exec_id)?;
+        let id = request.container_id.clone();
+        self.ask(&id, |reply| Command::Exec { request, reply }).await
+    }
+
+    pub async fn signal(&self, id: &str, exec_id: String, signal: u32, all: bool) -> Result<(), CallError> {
+        self.ask(id, |reply| Command::Signal { exec_id, signal, all, reply }).await
+    }
+
+    pub async fn resize(&self, id: &str, exec_id: String, size: TerminalSize) -> Result<(), CallError> {
+        self.ask(id, |reply| Command::Resize { exec_id, size, reply }).await
+    }
+
+    /// Waits until the process has ended and its output is drained.
+    pub async fn wait(&self, id: &str, exec_id: String) -> Result<Exit, CallError> {
+        self.ask(id, |reply| Command::Wait { exec_id, reply }).await
+    }
+
+    pub async fn remove(&self, id: &str) -> Result<(), CallError> {
+        self.ask(id, |reply| Command::Remove { reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        id: &str,
+        command: impl FnOnce(oneshot::Sender<Result<T, CallError>>) -> Command,
+    ) -> Result<T, CallError> {
+        let not_found = || CallError::NotFound(format!("container {id:?}"));
+        let mailbox = lock(&self.mailboxes).get(id).cloned().ok_or_else(not_found)?;
+        let (reply, answer) = oneshot::channel();
+        mailbox.send(command(reply)).await.map_err(|_| not_found())?;
+        answer.await.map_err(|_| not_found())?
+    }
+}
+
+fn lock(mailboxes: &Mailboxes) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Command>>> {
+    mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ids become names of files and cgroups.
+fn check_id(id: &str) -> Result<(), CallError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let good =
+        !id.is_empty() && id.len() <= MAX_ID_LEN && id.chars().all(allowed) && !id.starts_with(['.', '-']);
+    if good { Ok(()) } else { Err(CallError::BadId(id.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_cannot_lead_out_of_a_directory() {
+        for good in ["a", "0123456789abcdef", "web_1.2-3"] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "-rf", ".hidden", "ü", "a b", &"x".repeat(129)] {
+            assert!(check_id(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! One process of a container, as its actor sees it.
+
+use std::os::fd::OwnedFd;
+
+use agent_api::agent::{Exit, TerminalSize};
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::sync::oneshot;
+
+use super::CallError;
+use super::stdio::Terminal;
+
+type Waiter = oneshot::Sender<Result<Exit, CallError>>;
+
+/// A process that was made, running or ended.
+pub(super) struct Process {
+    pidfd: OwnedFd,
+    terminal: Option<Terminal>,
+    waiters: Vec<Waiter>,
+    exit: Option<Exit>,
+}
+
+impl Process {
+    pub(super) fn new(pidfd: OwnedFd, terminal: Option<Terminal>) -> Self {
+        Self { pidfd, terminal, waiters: Vec::new(), exit: None }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.exit.is_some()
+    }
+
+    /// Notes the exit and tells those who wait.
+    pub(super) fn end(&mut self, exit: Exit) {
+        for waiter in self.waiters.drain(..) {
+            let _ = waiter.send(Ok(exit.clone()));
+        }
+        self.terminal = None;
+        self.exit = Some(exit);
+    }
+
+    /// Answers at once if it has ended, and when it does otherwise.
+    pub(super) fn wait(&mut self, waiter: Waiter) {
+        self.waiters.retain(|waiter| !waiter.is_closed());
+        match &self.exit {
+            Some(exit) => {
+                let _ = waiter.send(Ok(exit.clone()));
+            }
+            None => self.waiters.push(waiter),
+        }
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), CallError> {
+        match pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) => Ok(()),
+            Err(Errno::SRCH) => Err(CallError::NotFound("such process any more".to_owned())),
+            Err(error) => Err(CallError::Internal(format!("cannot signal: {error}"))),
+        }
+    }
+
+    pub(super) fn resize(&self, size: &TerminalSize) -> Result<(), CallError> {
+        let Some(terminal) = &self.terminal else {
+            return Err(CallError::WrongState("the process has no terminal".to_owned()));
+        };
+        terminal.resize(size).map_err(|error| CallError::BadArgument(format!("cannot resize: {error}")))
+    }
+}

@@ -1,0 +1,61 @@
+//! Descriptors the agent's single thread reads and writes without ever blocking on them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+
+/// A pipe, socket, terminal or watch, set to non-blocking and known to the runtime.
+pub(crate) struct Descriptor {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Descriptor {
+    /// Must be called inside the runtime.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        // SAFETY: AsyncFd owns the descriptor and always gives the same one; nothing closes it before.
+        let fd = unsafe { AsyncFd::register(fd)? };
+        Ok(Self { fd })
+    }
+
+    /// Waits for bytes; 0 is end-of-file.
+    pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            match ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut *buffer)?)) {
+                Ok(result) => return result,
+                Err(_would_block) => continue,
+            }
+        }
+    }
+
+    /// The bytes that are there; [`Errno::AGAIN`] if none are.
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        rustix::io::read(self.fd.get_ref(), buffer)
+    }
+
+    /// Waits until all bytes are taken.
+    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let mut ready = self.fd.writable().await?;
+            match ready.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), bytes)?)) {
+                Ok(written) => bytes = bytes.get(written?..).unwrap_or_default(),
+                Err(_would_block) => continue,
+            }
+        }
+        Ok(())
+    }
+
+    /// The descriptor, still non-blocking.
+    pub(crate) fn into_inner(self) -> OwnedFd {
+        self.fd.into_inner()
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.get_ref().as_fd()
+    }
+}

@@ -1,0 +1,174 @@
+//! Moves bytes between a stream of the host and the stdio of a process, and end-of-file with them.
+//!
+//! Each direction is a task with one buffer: what the other side does not take, the process must wait to write,
+//! as with a pipe of its own.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::descriptor::Descriptor;
+
+const BUFFER_LEN: usize = 64 * 1024;
+
+/// How long a terminal may stay quiet, after its process has ended, before its output counts as drained. The
+/// kernel moves a terminal's output to the master from a work queue, so that "nothing there" may be early.
+const TERMINAL_SETTLES: Duration = Duration::from_millis(100);
+
+/// Where a process's output is read from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// End-of-file when the last writer is gone; what was written is there to be read at once.
+    Pipe,
+    /// EIO when the last process has closed the terminal.
+    Terminal,
+}
+
+/// Carries the host's bytes to a process's stdin until either side ends.
+pub(crate) async fn input(stream: &Descriptor, stdin: &Descriptor) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_LEN];
+    loop {
+        let read = stream.read(&mut buffer).await?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        stdin.write_all(bytes).await?;
+    }
+}
+
+/// Carries a process's output to the host until the output ends, or the host does not want it any more. Without
+/// a stream, the output is read and dropped.
+///
+/// `exited` turns true when the process is gone. Others may still hold its output open then, such as a child it
+/// left in the background; so from there on, what is there is carried and no more is waited for.
+pub(crate) async fn output(
+    source: Source,
+    stdout: &Descriptor,
+    stream: Option<&Descriptor>,
+    mut exited: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_LEN];
+    let result = loop {
+        let read = tokio::select! {
+            biased;
+            read = stdout.read(&mut buffer) => Some(read),
+            () = gone(&mut exited) => None,
+        };
+        let read = match read {
+            Some(read) => read,
+            None => drain_step(source, stdout, &mut buffer).await,
+        };
+        let carried = match read {
+            Ok(0) => break Ok(()),
+            // The terminal's last process is gone (tty_ioctl(4) hangup semantics of a master's read).
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => break Ok(()),
+            Ok(read) => match (buffer.get(..read), stream) {
+                (Some(bytes), Some(stream)) => stream.write_all(bytes).await,
+                _ => Ok(()),
+            },
+            Err(error) => Err(error),
+        };
+        if let Err(error) = carried {
+            break Err(error);
+        }
+    };
+    if let Some(stream) = stream {
+        // The host reads end-of-file; that it is gone already is nothing to tell anybody.
+        let _ = shutdown(stream, Shutdown::Write);
+    }
+    result
+}
+
+async fn gone(exited: &mut watch::Receiver<bool>) {
+    // Nobody left to say so means the same.
+    let _ = exited.wait_for(|exited| *exited).await;
+}
+
+/// The next bytes of an output whose process is gone; 0 when there are none now.
+async fn drain_step(source: Source, stdout: &Descriptor, buffer: &mut [u8]) -> io::Result<usize> {
+    match stdout.try_read(buffer) {
+        Err(Errno::AGAIN) if source == Source::Terminal => {
+            timeout(TERMINAL_SETTLES, stdout.read(buffer)).await.unwrap_or(Ok(0))
+        }
+        Err(Errno::AGAIN) => Ok(0),
+        result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    fn stream() -> (UnixStream, Descriptor) {
+        let (host, guest) = UnixStream::pair().unwrap();
+        (host, Descriptor::new(guest.into()).unwrap())
+    }
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        pipe_with(PipeFlags::CLOEXEC).unwrap()
+    }
+
+    #[tokio::test]
+    async fn output_ends_with_the_pipe_and_tells_the_host() {
+        let (mut host, stream) = stream();
+        let (reader, writer) = pipe();
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|i| i.to_le_bytes()[0]).collect();
+        let expected = sent.clone();
+        let process = std::thread::spawn(move || std::fs::File::from(writer).write_all(&sent));
+        let reading = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            host.read_to_end(&mut received).map(|_| received)
+        });
+        let (_exited, exited) = watch::channel(false);
+        output(Source::Pipe, &Descriptor::new(reader).unwrap(), Some(&stream), exited).await.unwrap();
+        process.join().unwrap().unwrap();
+        assert!(reading.join().unwrap().unwrap() == expected);
+    }
+
+    #[tokio::test]
+    async fn a_child_left_behind_does_not_hold_up_the_end() {
+        let (mut host, stream) = stream();
+        let (reader, writer) = pipe();
+        rustix::io::write(&writer, b"last words").unwrap();
+        let (exit, exited) = watch::channel(false);
+        exit.send(true).unwrap();
+        output(Source::Pipe, &Descriptor::new(reader).unwrap(), Some(&stream), exited).await.unwrap();
+        let mut received = String::new();
+        host.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "last words");
+        drop(writer);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_stops_listening_closes_the_pipe() {
+        let (host, stream) = stream();
+        let (reader, writer) = pipe();
+        drop(host);
+        rustix::io::write(&writer, b"unheard").unwrap();
+        let (_exited, exited) = watch::channel(false);
+        let reader = Descriptor::new(reader).unwrap();
+        assert!(output(Source::Pipe, &reader, Some(&stream), exited).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn input_ends_with_the_stream() {
+        let (mut host, stream) = stream();
+        let (reader, writer) = pipe();
+        host.write_all(b"typed").unwrap();
+        host.shutdown(std::net::Shutdown::Write).unwrap();
+        let stdin = Descriptor::new(writer).unwrap();
+        input(&stream, &stdin).await.unwrap();
+        drop(stdin);
+        let mut received = String::new();
+        std::fs::File::from(reader).read_to_string(&mut received).unwrap();
+        assert_eq!(received, "typed");
+    }
+}

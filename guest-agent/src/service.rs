@@ -1,0 +1,144 @@
+//! The contract's calls, each handed to whoever does the work.
+
+use std::sync::Arc;
+
+use agent_api::agent::{
+    AdoptRequest, AdoptResponse, AttachDisksRequest, AttachDisksResponse, CreateContainerRequest,
+    CreateContainerResponse, Created, DetachDiskRequest, DetachDiskResponse, ExecRequest, ExecResponse,
+    PowerOffRequest, PowerOffResponse, RemoveContainerRequest, RemoveContainerResponse,
+    ResizeTerminalRequest, ResizeTerminalResponse, SignalRequest, SignalResponse, StartContainerRequest,
+    StartContainerResponse, WaitRequest, WaitResponse,
+};
+use agent_api::agent_ttrpc::{self, Agent};
+use async_trait::async_trait;
+use ttrpc::asynchronous::TtrpcContext;
+use ttrpc::asynchronous::transport::Listener;
+use ttrpc::{Code, Error, Result, get_status};
+
+use crate::container::{CallError, Containers};
+use crate::disks::DiskError;
+use crate::{disks, error_chain, identity, power};
+
+/// Serves the contract to whoever connects, for as long as the result lives.
+pub async fn serve(listener: Listener, containers: Containers) -> Result<ttrpc::asynchronous::Server> {
+    let service = agent_ttrpc::create_agent(Arc::new(Service { containers }));
+    let mut server = ttrpc::asynchronous::Server::new().add_listener(listener).register_service(service);
+    server.start().await?;
+    Ok(server)
+}
+
+struct Service {
+    containers: Containers,
+}
+
+#[async_trait]
+impl Agent for Service {
+    async fn adopt(&self, _: &TtrpcContext, request: AdoptRequest) -> Result<AdoptResponse> {
+        identity::adopt(&request).map_err(|error| status(Code::INTERNAL, &error))?;
+        Ok(AdoptResponse::default())
+    }
+
+    async fn attach_disks(
+        &self,
+        _: &TtrpcContext,
+        request: AttachDisksRequest,
+    ) -> Result<AttachDisksResponse> {
+        disks::attach(&request.serials).await.map_err(|error| disk_status(&error))?;
+        Ok(AttachDisksResponse::default())
+    }
+
+    async fn detach_disk(&self, _: &TtrpcContext, request: DetachDiskRequest) -> Result<DetachDiskResponse> {
+        disks::detach(&request.serial).await.map_err(|error| disk_status(&error))?;
+        Ok(DetachDiskResponse::default())
+    }
+
+    async fn create_container(
+        &self,
+        _: &TtrpcContext,
+        request: CreateContainerRequest,
+    ) -> Result<CreateContainerResponse> {
+        let mut response = CreateContainerResponse::default();
+        match self.containers.create(request).await.map_err(call_status)? {
+            Ok(pid) => response.set_created(Created { pid, ..Default::default() }),
+            Err(failure) => response.set_failure(failure),
+        }
+        Ok(response)
+    }
+
+    async fn start_container(
+        &self,
+        _: &TtrpcContext,
+        request: StartContainerRequest,
+    ) -> Result<StartContainerResponse> {
+        let failure = self.containers.start(&request.container_id).await.map_err(call_status)?;
+        Ok(StartContainerResponse { failure: failure.into(), ..Default::default() })
+    }
+
+    async fn exec(&self, _: &TtrpcContext, request: ExecRequest) -> Result<ExecResponse> {
+        let mut response = ExecResponse::default();
+        match self.containers.exec(request).await.map_err(call_status)? {
+            Ok(pid) => response.set_created(Created { pid, ..Default::default() }),
+            Err(failure) => response.set_failure(failure),
+        }
+        Ok(response)
+    }
+
+    async fn signal(&self, _: &TtrpcContext, request: SignalRequest) -> Result<SignalResponse> {
+        let SignalRequest { container_id, exec_id, signal, all, .. } = request;
+        self.containers.signal(&container_id, exec_id, signal, all).await.map_err(call_status)?;
+        Ok(SignalResponse::default())
+    }
+
+    async fn resize_terminal(
+        &self,
+        _: &TtrpcContext,
+        request: ResizeTerminalRequest,
+    ) -> Result<ResizeTerminalResponse> {
+        let ResizeTerminalRequest { container_id, exec_id, size, .. } = request;
+        let size = size.into_option().unwrap_or_default();
+        self.containers.resize(&container_id, exec_id, size).await.map_err(call_status)?;
+        Ok(ResizeTerminalResponse::default())
+    }
+
+    async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> Result<WaitResponse> {
+        let exit = self.containers.wait(&request.container_id, request.exec_id).await.map_err(call_status)?;
+        Ok(WaitResponse { exit: Some(exit).into(), ..Default::default() })
+    }
+
+    async fn remove_container(
+        &self,
+        _: &TtrpcContext,
+        request: RemoveContainerRequest,
+    ) -> Result<RemoveContainerResponse> {
+        self.containers.remove(&request.container_id).await.map_err(call_status)?;
+        Ok(RemoveContainerResponse::default())
+    }
+
+    async fn power_off(&self, _: &TtrpcContext, _: PowerOffRequest) -> Result<PowerOffResponse> {
+        tokio::spawn(async { power::off() });
+        Ok(PowerOffResponse::default())
+    }
+}
+
+fn call_status(error: CallError) -> Error {
+    let code = match error {
+        CallError::BadId(_) | CallError::BadArgument(_) => Code::INVALID_ARGUMENT,
+        CallError::NotFound(_) => Code::NOT_FOUND,
+        CallError::Exists(_) => Code::ALREADY_EXISTS,
+        CallError::WrongState(_) => Code::FAILED_PRECONDITION,
+        CallError::Internal(_) => Code::INTERNAL,
+    };
+    status(code, &error)
+}
+
+fn disk_status(error: &DiskError) -> Error {
+    let code = match error {
+        DiskError::Missing { .. } => Code::NOT_FOUND,
+        _ => Code::INTERNAL,
+    };
+    status(code, error)
+}
+
+fn status(code: Code, error: &dyn std::error::Error) -> Error {
+    Error::RpcStatus(get_status(code, error_chain::describe(error)))
+}
