@@ -16,7 +16,6 @@ mod control;
 mod disks;
 mod ended;
 mod events;
-mod ext4;
 mod guest;
 pub mod host;
 mod identity;
