@@ -9,9 +9,11 @@ pub const LIBDIR_VARIABLE: &str = "BULKHEAD_LIBDIR";
 /// Adds arguments to the guest kernel's command line: for this host's operator, to look into a boot.
 pub const KERNEL_ARGUMENTS_VARIABLE: &str = "BULKHEAD_KERNEL_ARGS";
 
-/// The files every sandbox is started from.
+/// What every sandbox is started from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
+    /// KVM's device.
+    pub kvm: PathBuf,
     /// `bulkhead-vmm`.
     pub vmm: PathBuf,
     /// The guest kernel, an uncompressed ELF file.
@@ -54,7 +56,7 @@ impl Installation {
         }
         let [vmm, kernel, initramfs] = parts.map(|part| directory.join(part));
         let kernel_arguments = std::env::var(KERNEL_ARGUMENTS_VARIABLE).unwrap_or_default();
-        Ok(Self { vmm, kernel, initramfs, kernel_arguments })
+        Ok(Self { kvm: PathBuf::from("/dev/kvm"), vmm, kernel, initramfs, kernel_arguments })
     }
 }
 

@@ -33,8 +33,6 @@ use crate::vmm::{self, Incoming, Vmm, VmmError, VmmHandle};
 /// How long a guest may take until its agent is ready. Slow machines need a tenth of it.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
-const KVM: &str = "/dev/kvm";
-
 /// What a start was at when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaunchPhase {
@@ -52,7 +50,9 @@ pub enum LaunchError {
     Memory(#[from] MemoryError),
     #[error(transparent)]
     Record(#[from] RecordError),
-    #[error("cannot open {}{}", .path.display(), hint(.path))]
+    #[error("cannot open {} (`bulkhead doctor` says what this machine lacks)", .path.display())]
+    Kvm { path: PathBuf, source: io::Error },
+    #[error("cannot open {}", .path.display())]
     Open { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Scratch(#[from] ScratchError),
@@ -87,7 +87,7 @@ impl Sandbox {
         let mut descriptors = Descriptors::default();
         let (disks, rootfs) = disks::describe(config.layers, config.scratch.as_ref(), &mut descriptors)?;
         let launch = Launch {
-            kvm: descriptors.add(open_kvm()?),
+            kvm: descriptors.add(open_kvm(&installation.kvm)?),
             kernel: descriptors.add(open(&installation.kernel)?),
             initramfs: descriptors.add(open(&installation.initramfs)?),
             command_line: command_line(&installation.kernel_arguments),
@@ -238,14 +238,9 @@ fn open(path: &Path) -> Result<File, LaunchError> {
     File::open(path).map_err(|source| LaunchError::Open { path: path.to_owned(), source })
 }
 
-fn open_kvm() -> Result<File, LaunchError> {
-    let kvm = OpenOptions::new().read(true).write(true).open(KVM);
-    kvm.map_err(|source| LaunchError::Open { path: PathBuf::from(KVM), source })
-}
-
-/// What to do about a /dev/kvm that does not open.
-fn hint(path: &Path) -> &'static str {
-    if path == Path::new(KVM) { " (`bulkhead doctor` says what this machine lacks)" } else { "" }
+fn open_kvm(path: &Path) -> Result<File, LaunchError> {
+    let kvm = OpenOptions::new().read(true).write(true).open(path);
+    kvm.map_err(|source| LaunchError::Kvm { path: path.to_owned(), source })
 }
 
 impl fmt::Display for LaunchPhase {
