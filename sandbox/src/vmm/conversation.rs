@@ -1,28 +1,33 @@
 //! Requests and replies on the control socket: one task owns it, so that nothing is locked.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::sync::{mpsc, oneshot};
-use vmm_api::{End, Event, Message, ReceiveError, Reply, Request, RequestId};
+use vmm_api::{End, Event, Message, ReceiveError, Reply, Request, RequestId, SendError};
 
 use super::{Incoming, VmmError};
 use crate::control::AsyncControl;
+
+/// Takes the reply and what descriptors came with it.
+type Answer = oneshot::Sender<Result<(Reply, Vec<OwnedFd>), VmmError>>;
 
 /// A request, and whom to tell the result.
 pub(super) struct Ask {
     pub(super) request: Request,
     pub(super) descriptors: Vec<OwnedFd>,
-    pub(super) answer: oneshot::Sender<Result<(Reply, Vec<OwnedFd>), VmmError>>,
+    pub(super) answer: Answer,
 }
 
 #[derive(Default)]
 struct Pending {
     last: RequestId,
-    answers: HashMap<RequestId, oneshot::Sender<Result<(Reply, Vec<OwnedFd>), VmmError>>>,
+    answers: HashMap<RequestId, Answer>,
 }
 
-/// Carries requests and replies until the VMM says its last word (`Some`), or nobody is left to ask.
+/// Carries requests and replies until the VMM says its last word (`Some`), goes without one, or nobody is
+/// left to ask.
 pub(super) async fn converse(
     control: AsyncControl,
     mut asks: mpsc::Receiver<Ask>,
@@ -49,6 +54,9 @@ pub(super) async fn converse(
                     }
                 }
                 Ok((Message::Event(Event::Ended(end)), _)) => return Ok(Some(end)),
+                // A peer that died with requests unread shows as a reset, once; its last messages follow.
+                Err(ReceiveError::Socket(error)) if error.kind() == ErrorKind::ConnectionReset => {}
+                Err(ReceiveError::Closed) => return Ok(None),
                 Err(error) => return Err(error),
             },
         }
@@ -63,6 +71,8 @@ impl Pending {
             Ok(()) => {
                 self.answers.insert(self.last, ask.answer);
             }
+            // The VMM is gone, and its end answers whoever asks: the asker learns of it when this is dropped.
+            Err(SendError::Socket(_)) => {}
             Err(error) => {
                 let _ = ask.answer.send(Err(error.into()));
             }

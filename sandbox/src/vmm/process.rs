@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use vmm_api::{CONTROL_FD, ControlSocket, ReceiveError};
+use vmm_api::{CONTROL_FD, ControlSocket};
 
 use super::Incoming;
 use super::conversation::{Ask, converse};
@@ -73,7 +73,7 @@ impl VmmProcess {
         let ((told, status), diagnostics) = tokio::join!(talk_and_reap, tail(stderr));
         match told {
             Ok(Some(end)) => Ended::told(end, diagnostics),
-            Ok(None) | Err(ReceiveError::Closed) => Ended::untold(status, diagnostics),
+            Ok(None) => Ended::untold(status, diagnostics),
             Err(error) => Ended::lost(Reason::Lost(with_sources(&error)), diagnostics),
         }
     }

@@ -1,0 +1,78 @@
+//! A VMM and an agent in one program without a VM: what this host's side is tested against.
+
+mod agent;
+mod vmm;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use sandbox::{Installation, Label, SandboxConfig, Scratch, StateDir};
+
+pub use vmm::serve;
+
+/// How the fake VM behaves; it travels in the kernel's command line.
+pub const WELL: &str = "";
+pub const PANIC_AT_BOOT: &str = "fake=panic-at-boot";
+pub const KILLED_AT_LAUNCH: &str = "fake=killed-at-launch";
+pub const REFUSE_LAUNCH: &str = "fake=refuse-launch";
+pub const NOT_READY: &str = "fake=not-ready";
+pub const LINGER: &str = "fake=linger";
+
+/// What the agent is told to run, as args of the spec.
+pub const CAT: &str = "cat";
+pub const MISSING: &str = "missing";
+pub const EATER: &str = "eater";
+pub const CRASHER: &str = "crasher";
+
+/// A host with nothing on it but fakes.
+pub struct Host {
+    pub root: PathBuf,
+    _owned: Option<tempfile::TempDir>,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let owned = tempfile::tempdir().unwrap();
+        let host = Self { root: owned.path().to_owned(), _owned: Some(owned) };
+        for part in ["vmlinux", "initramfs"] {
+            fs::write(host.root.join(part), "fake").unwrap();
+        }
+        // The library starts the VMM without arguments; the script adds those that make this program one.
+        // Nothing executable is written: another thread's fork could hold it open and so busy.
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lifecycle/fake/bulkhead-vmm.sh");
+        symlink(script, host.root.join("bulkhead-vmm")).unwrap();
+        symlink(std::env::current_exe().unwrap(), host.root.join("program")).unwrap();
+        host
+    }
+
+    /// One that another process made.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), _owned: None }
+    }
+
+    pub fn installation(&self, behaviour: &str) -> Installation {
+        let kvm = PathBuf::from("/dev/null");
+        Installation { kvm, kernel_arguments: behaviour.to_owned(), ..Installation::at(&self.root).unwrap() }
+    }
+
+    /// Below a path too long for a socket's address.
+    pub fn state(&self) -> StateDir {
+        StateDir::at(self.root.join("long".repeat(30)).join("state")).unwrap()
+    }
+
+    pub fn config(&self, name: &str) -> SandboxConfig {
+        SandboxConfig {
+            label: label(name),
+            hostname: "host".to_owned(),
+            vcpus: 1,
+            memory_limit: Some(256 << 20),
+            layers: vec![fs::File::open("/dev/null").unwrap(), fs::File::open("/dev/null").unwrap()],
+            scratch: Some(Scratch { directory: self.root.join("data"), size: 128 << 20 }),
+        }
+    }
+}
+
+pub fn label(name: &str) -> Label {
+    Label { id: format!("{name}0123"), name: name.to_owned(), image: "image".to_owned(), command: vec![] }
+}

@@ -1,0 +1,119 @@
+//! The fake VMM: answers the control socket as vmm-api says, and passes streams to the fake agent.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use agent_api::ports;
+use vmm_api::{
+    CONTROL_FD, ControlSocket, End, EndReason, Event, Failure, Launch, Message, ReceiveError, Reply, Request,
+    RequestId, Stamp,
+};
+
+use super::agent::FakeAgent;
+use super::{KILLED_AT_LAUNCH, LINGER, NOT_READY, PANIC_AT_BOOT, REFUSE_LAUNCH};
+
+struct FakeVmm {
+    control: ControlSocket,
+    command_line: String,
+    agent: FakeAgent,
+}
+
+/// Runs until the supervisor says stop or is gone.
+pub fn serve() {
+    // SAFETY: the process was started with its control socket as this descriptor, and nothing else uses it.
+    let control = ControlSocket::from(unsafe { OwnedFd::from_raw_fd(CONTROL_FD) });
+    let mut vmm = FakeVmm { control, command_line: String::new(), agent: FakeAgent::start() };
+    loop {
+        match vmm.control.receive::<(RequestId, Request)>() {
+            Ok(((id, request), descriptors)) => vmm.answer(id, request, descriptors),
+            Err(ReceiveError::Closed) if vmm.is(LINGER) => loop {
+                std::thread::park();
+            },
+            Err(_) => return,
+        }
+    }
+}
+
+impl FakeVmm {
+    fn is(&self, behaviour: &str) -> bool {
+        self.command_line.ends_with(behaviour)
+    }
+
+    fn answer(&mut self, id: RequestId, request: Request, descriptors: Vec<OwnedFd>) {
+        match request {
+            Request::Launch(launch) => self.launch(id, launch, descriptors),
+            Request::Listen { port } => {
+                self.reply(id, Ok(Reply::Listening), None);
+                self.boot(port);
+            }
+            Request::Connect { port: ports::RPC_PORT } => {
+                let stream = self.agent.rpc();
+                self.reply(id, Ok(Reply::Connected), Some(stream));
+            }
+            Request::Connect { port: ports::STREAM_PORT } => {
+                let (ours, theirs) = UnixStream::pair().unwrap();
+                self.agent.stream(ours);
+                self.reply(id, Ok(Reply::Connected), Some(theirs));
+            }
+            Request::Connect { port } => {
+                self.reply(id, Err(Failure { message: format!("nobody listens on port {port}") }), None);
+            }
+            Request::Stop => {
+                self.reply(id, Ok(Reply::Stopping), None);
+                self.end(EndReason::Stopped);
+            }
+            other => self.reply(id, Err(Failure { message: format!("no {other:?} here") }), None),
+        }
+    }
+
+    fn launch(&mut self, id: RequestId, launch: Launch, descriptors: Vec<OwnedFd>) {
+        self.command_line = launch.command_line;
+        eprintln!("fake VMM of {} disks", launch.disks.len());
+        let writable = launch.disks.iter().filter(|disk| !disk.read_only).count();
+        // /dev/kvm, kernel, initramfs, two layers, the scratch disk.
+        if descriptors.len() != 6 || launch.disks.len() != 3 || writable != 1 || self.is(REFUSE_LAUNCH) {
+            self.reply(id, Err(Failure { message: "the kernel is no ELF file".to_owned() }), None);
+            return;
+        }
+        if self.is(KILLED_AT_LAUNCH) {
+            std::process::abort();
+        }
+        let stamps = vec![Stamp { step: "fake memory mapped".to_owned(), at: 1 }];
+        self.reply(id, Ok(Reply::Launched { stamps }), None);
+    }
+
+    fn boot(&mut self, port: u32) {
+        if self.is(PANIC_AT_BOOT) {
+            self.end(EndReason::Panic);
+        }
+        let (agents, hosts) = UnixStream::pair().unwrap();
+        self.event(Event::Incoming { port }, Some(hosts));
+        if self.is(NOT_READY) {
+            return;
+        }
+        self.agent.tell_events_to(agents);
+    }
+
+    fn reply(&self, request: RequestId, result: Result<Reply, Failure>, stream: Option<UnixStream>) {
+        self.send(&Message::Reply { request, result }, stream);
+    }
+
+    fn event(&self, event: Event, stream: Option<UnixStream>) {
+        self.send(&Message::Event(event), stream);
+    }
+
+    fn send(&self, message: &Message, stream: Option<UnixStream>) {
+        let descriptors: Vec<_> = stream.iter().map(AsFd::as_fd).collect();
+        // A supervisor that is gone shows at the next receive.
+        let _ = self.control.send(message, &descriptors);
+    }
+
+    fn end(&self, reason: EndReason) -> ! {
+        let code = reason.exit_code() as i32;
+        let console = "Kernel panic - not syncing: fake\n".to_owned();
+        let exits = BTreeMap::from([("io".to_owned(), 3)]);
+        self.event(Event::Ended(End { reason, console, exits }), None);
+        std::process::exit(code)
+    }
+}
