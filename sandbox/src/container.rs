@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 pub use agent::{Cause, Phase};
 
 use crate::guest::GuestError;
+use crate::guest_text;
 
 /// A container to be created.
 #[derive(Debug, Clone)]
@@ -120,7 +121,7 @@ impl CreateError {
         Self::Refused {
             phase: failure.phase.enum_value_or_default(),
             cause: failure.cause.enum_value_or_default(),
-            message: failure.message,
+            message: guest_text::message(&failure.message),
         }
     }
 }

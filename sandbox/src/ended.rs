@@ -7,6 +7,8 @@ use std::process::ExitStatus;
 
 use vmm_api::{End, EndReason, ExitCode};
 
+use crate::guest_text;
+
 /// SIGSYS on x86_64 and aarch64: what a seccomp filter kills with.
 const SIGSYS: i32 = 31;
 
@@ -39,7 +41,12 @@ pub enum Reason {
 impl Ended {
     /// From the VMM's last message.
     pub(crate) fn told(end: End, diagnostics: String) -> Self {
-        Self { reason: Reason::Told(end.reason), console: end.console, exits: end.exits, diagnostics }
+        Self {
+            reason: Reason::Told(end.reason),
+            console: guest_text::console(&end.console),
+            exits: end.exits,
+            diagnostics,
+        }
     }
 
     /// From the process status alone.

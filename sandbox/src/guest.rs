@@ -21,6 +21,7 @@ use ttrpc::context::Context;
 use crate::container::{ContainerConfig, CreateError, ExecConfig, Exit, Streams, TerminalSize};
 use crate::ended::Ended;
 use crate::events::Events;
+use crate::guest_text;
 use crate::streams;
 
 /// How long the VM's end may stay untold once the agent's connection broke.
@@ -177,7 +178,9 @@ impl Guest {
         };
         match answer {
             Ok(answer) => Ok(answer),
-            Err(ttrpc::Error::RpcStatus(status)) => Err(GuestError::Refused(status.message)),
+            Err(ttrpc::Error::RpcStatus(status)) => {
+                Err(GuestError::Refused(guest_text::message(&status.message)))
+            }
             // A guest that ends breaks its connections first; its end is the better reason.
             Err(broken) => match tokio::time::timeout(END_GRACE, self.dialer.ended()).await {
                 Ok(ended) => Err(ended),

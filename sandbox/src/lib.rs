@@ -17,6 +17,7 @@ mod disks;
 mod ended;
 mod events;
 mod guest;
+mod guest_text;
 pub mod host;
 mod identity;
 mod installation;

@@ -101,8 +101,8 @@ impl StateDir {
             PathBuf::from("/run/bulkhead")
         } else {
             match std::env::var_os("XDG_RUNTIME_DIR") {
-                Some(runtime) => Path::new(&runtime).join("bulkhead"),
-                None => PathBuf::from(format!("/tmp/bulkhead-{}", user.as_raw())),
+                Some(runtime) if Path::new(&runtime).is_absolute() => Path::new(&runtime).join("bulkhead"),
+                _ => PathBuf::from(format!("/tmp/bulkhead-{}", user.as_raw())),
             }
         };
         Self::at(path)
@@ -180,7 +180,8 @@ impl StateDir {
 
     fn directories(&self) -> Result<Vec<PathBuf>, RecordError> {
         fs::read_dir(&self.path)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>())
+            .map(|paths| paths.into_iter().filter(|path| path.is_dir()).collect())
             .map_err(|source| RecordError::StateDir { path: self.path.clone(), source })
     }
 

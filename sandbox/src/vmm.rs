@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use vmm_api::{Failure, Reply, Request, SendError};
 
 use crate::ended::{Ended, Reason};
+use crate::guest_text;
 use conversation::Ask;
 
 /// Requests waiting to be sent; more callers wait.
@@ -128,7 +129,7 @@ impl VmmHandle {
     /// The last lines of the guest's console.
     pub(crate) async fn console(&self) -> Result<String, VmmError> {
         match self.call(Request::Console, Vec::new()).await? {
-            (Reply::Console { tail }, _) => Ok(tail),
+            (Reply::Console { tail }, _) => Ok(guest_text::console(&tail)),
             _ => Err(VmmError::WrongReply),
         }
     }

@@ -16,6 +16,7 @@ use super::Incoming;
 use super::conversation::{Ask, converse};
 use crate::control::AsyncControl;
 use crate::ended::{Ended, Reason};
+use crate::guest_text;
 
 /// How much of the VMM's standard error is kept: its last bytes.
 const DIAGNOSTICS: usize = 8 * 1024;
@@ -79,7 +80,8 @@ impl VmmProcess {
     }
 }
 
-/// Reads to the end, and keeps the last [`DIAGNOSTICS`] bytes.
+/// Reads to the end, and keeps the last [`DIAGNOSTICS`] bytes. A VMM that its guest took over may write
+/// anything.
 async fn tail(mut source: impl AsyncRead + Unpin) -> String {
     let mut kept = Vec::new();
     let mut piece = [0; 1024];
@@ -88,7 +90,7 @@ async fn tail(mut source: impl AsyncRead + Unpin) -> String {
         let excess = kept.len().saturating_sub(DIAGNOSTICS);
         kept.drain(..excess);
     }
-    String::from_utf8_lossy(&kept).into_owned()
+    guest_text::console(&String::from_utf8_lossy(&kept))
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

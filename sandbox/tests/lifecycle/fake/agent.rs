@@ -19,7 +19,7 @@ use ttrpc::r#async::TtrpcContext;
 use super::{CAT, CRASHER, EATER, MISSING};
 
 /// Keeps the service's socket and its runtime.
-pub struct FakeAgent {
+pub(crate) struct FakeAgent {
     directory: tempfile::TempDir,
     guest: Arc<Guest>,
 }
@@ -40,7 +40,7 @@ struct State {
 }
 
 impl FakeAgent {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let guest = Arc::new(Guest::default());
         let address = format!("unix://{}/rpc", directory.path().display());
@@ -62,12 +62,12 @@ impl FakeAgent {
     }
 
     /// A connection to the service.
-    pub fn rpc(&self) -> UnixStream {
+    pub(crate) fn rpc(&self) -> UnixStream {
         UnixStream::connect(self.directory.path().join("rpc")).unwrap()
     }
 
     /// The guest's end of a process's stream.
-    pub fn stream(&self, mut stream: UnixStream) {
+    pub(crate) fn stream(&self, mut stream: UnixStream) {
         let guest = self.guest.clone();
         std::thread::spawn(move || {
             let mut header = [0; stream_header::LEN];
@@ -77,7 +77,7 @@ impl FakeAgent {
         });
     }
 
-    pub fn tell_events_to(&self, stream: UnixStream) {
+    pub(crate) fn tell_events_to(&self, stream: UnixStream) {
         self.guest.state.lock().unwrap().events = Some(stream);
         let mut ready = agent::Event::new();
         ready.set_ready(agent::Ready::new());

@@ -9,30 +9,30 @@ use std::path::{Path, PathBuf};
 
 use sandbox::{Installation, Label, SandboxConfig, Scratch, StateDir};
 
-pub use vmm::serve;
+pub(crate) use vmm::serve;
 
 /// How the fake VM behaves; it travels in the kernel's command line.
-pub const WELL: &str = "";
-pub const PANIC_AT_BOOT: &str = "fake=panic-at-boot";
-pub const KILLED_AT_LAUNCH: &str = "fake=killed-at-launch";
-pub const REFUSE_LAUNCH: &str = "fake=refuse-launch";
-pub const NOT_READY: &str = "fake=not-ready";
-pub const LINGER: &str = "fake=linger";
+pub(crate) const WELL: &str = "";
+pub(crate) const PANIC_AT_BOOT: &str = "fake=panic-at-boot";
+pub(crate) const KILLED_AT_LAUNCH: &str = "fake=killed-at-launch";
+pub(crate) const REFUSE_LAUNCH: &str = "fake=refuse-launch";
+pub(crate) const NOT_READY: &str = "fake=not-ready";
+pub(crate) const LINGER: &str = "fake=linger";
 
 /// What the agent is told to run, as args of the spec.
-pub const CAT: &str = "cat";
-pub const MISSING: &str = "missing";
-pub const EATER: &str = "eater";
-pub const CRASHER: &str = "crasher";
+pub(crate) const CAT: &str = "cat";
+pub(crate) const MISSING: &str = "missing";
+pub(crate) const EATER: &str = "eater";
+pub(crate) const CRASHER: &str = "crasher";
 
 /// A host with nothing on it but fakes.
-pub struct Host {
-    pub root: PathBuf,
+pub(crate) struct Host {
+    pub(crate) root: PathBuf,
     _owned: Option<tempfile::TempDir>,
 }
 
 impl Host {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let owned = tempfile::tempdir().unwrap();
         let host = Self { root: owned.path().to_owned(), _owned: Some(owned) };
         for part in ["vmlinux", "initramfs"] {
@@ -47,21 +47,21 @@ impl Host {
     }
 
     /// One that another process made.
-    pub fn at(root: &Path) -> Self {
+    pub(crate) fn at(root: &Path) -> Self {
         Self { root: root.to_owned(), _owned: None }
     }
 
-    pub fn installation(&self, behaviour: &str) -> Installation {
+    pub(crate) fn installation(&self, behaviour: &str) -> Installation {
         let kvm = PathBuf::from("/dev/null");
         Installation { kvm, kernel_arguments: behaviour.to_owned(), ..Installation::at(&self.root).unwrap() }
     }
 
     /// Below a path too long for a socket's address.
-    pub fn state(&self) -> StateDir {
+    pub(crate) fn state(&self) -> StateDir {
         StateDir::at(self.root.join("long".repeat(30)).join("state")).unwrap()
     }
 
-    pub fn config(&self, name: &str) -> SandboxConfig {
+    pub(crate) fn config(&self, name: &str) -> SandboxConfig {
         SandboxConfig {
             label: label(name),
             hostname: "host".to_owned(),
@@ -73,6 +73,6 @@ impl Host {
     }
 }
 
-pub fn label(name: &str) -> Label {
+pub(crate) fn label(name: &str) -> Label {
     Label { id: format!("{name}0123"), name: name.to_owned(), image: "image".to_owned(), command: vec![] }
 }

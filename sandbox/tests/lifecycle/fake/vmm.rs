@@ -20,7 +20,7 @@ struct FakeVmm {
 }
 
 /// Runs until the supervisor says stop or is gone.
-pub fn serve() {
+pub(crate) fn serve() {
     // SAFETY: the process was started with its control socket as this descriptor, and nothing else uses it.
     let control = ControlSocket::from(unsafe { OwnedFd::from_raw_fd(CONTROL_FD) });
     let mut vmm = FakeVmm { control, command_line: String::new(), agent: FakeAgent::start() };
