@@ -9,6 +9,12 @@
     clippy::cast_sign_loss
 )]
 
+pub mod arch;
 pub mod bus;
+pub mod ending;
 pub mod interrupt;
+pub mod memory;
+pub mod platform;
+pub mod vcpu;
 pub mod virtio;
+pub mod vm;

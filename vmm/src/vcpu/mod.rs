@@ -1,0 +1,196 @@
+//! The vCPUs: a thread each that enters the guest and serves what makes it leave.
+
+mod exits;
+mod immediate_exit;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use kvm_bindings::{KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use vmm_api::EndReason;
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+use crate::arch::cpuid::Cpuid;
+use crate::arch::registers::{self, RegistersError};
+use crate::bus::Bus;
+use crate::ending::Ending;
+pub use exits::ExitCounts;
+use immediate_exit::ImmediateExit;
+
+#[derive(Debug, thiserror::Error)]
+pub enum VcpuError {
+    #[error("KVM cannot create vCPU {0}")]
+    Create(u8, #[source] kvm_ioctls::Error),
+    #[error("KVM does not take vCPU {0}'s CPUID")]
+    Cpuid(u8, #[source] kvm_ioctls::Error),
+    #[error("vCPU {0} cannot be prepared for the kernel's entry")]
+    Registers(u8, #[source] RegistersError),
+    #[error("vCPU {0}'s thread cannot be set up")]
+    Thread(u8, #[source] io::Error),
+}
+
+/// What a vCPU reaches on its way out of the guest.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub ports: Arc<Bus>,
+    pub mmio: Arc<Bus>,
+    pub ending: Arc<Ending>,
+    pub exits: Arc<ExitCounts>,
+}
+
+/// A vCPU that is ready and does not run yet.
+pub struct Vcpu {
+    index: u8,
+    fd: VcpuFd,
+}
+
+/// Creates the vCPUs. The first enters the kernel at `entry`; the others wait for its INIT and SIPI.
+pub fn create(vm: &VmFd, cpuid: &Cpuid, count: u8, entry: u64) -> Result<Vec<Vcpu>, VcpuError> {
+    (0..count)
+        .map(|index| {
+            let fd = vm.create_vcpu(index.into()).map_err(|error| VcpuError::Create(index, error))?;
+            fd.set_cpuid2(&cpuid.of_vcpu(index)).map_err(|error| VcpuError::Cpuid(index, error))?;
+            registers::set_msrs(&fd).map_err(|error| VcpuError::Registers(index, error))?;
+            if index == 0 {
+                registers::enter_pvh(&fd, entry).map_err(|error| VcpuError::Registers(index, error))?;
+            }
+            Ok(Vcpu { index, fd })
+        })
+        .collect()
+}
+
+/// The vCPUs' threads. They end when told to, not when this is dropped.
+pub struct RunningVcpus {
+    threads: Vec<(JoinHandle<()>, ImmediateExit)>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl RunningVcpus {
+    /// Runs the vCPUs. `confine` is the first thing each thread does; if it fails the VM ends.
+    pub fn start(
+        vcpus: Vec<Vcpu>,
+        surroundings: &Surroundings,
+        confine: fn() -> Result<(), EndReason>,
+    ) -> Result<Self, VcpuError> {
+        ignore_kicks().map_err(|error| VcpuError::Thread(0, error))?;
+        let mut running = Self { threads: Vec::new(), stopping: Arc::default() };
+        for vcpu in vcpus {
+            let index = vcpu.index;
+            let started = running.start_one(vcpu, surroundings.clone(), confine);
+            if let Err(error) = started {
+                running.stop();
+                return Err(VcpuError::Thread(index, error));
+            }
+        }
+        Ok(running)
+    }
+
+    fn start_one(
+        &mut self,
+        vcpu: Vcpu,
+        surroundings: Surroundings,
+        confine: fn() -> Result<(), EndReason>,
+    ) -> io::Result<()> {
+        let immediate_exit = ImmediateExit::of(&vcpu.fd)?;
+        let stopping = Arc::clone(&self.stopping);
+        let thread = std::thread::Builder::new().name(format!("vcpu{}", vcpu.index)).spawn(move || {
+            if let Err(reason) = confine() {
+                surroundings.ending.end(reason);
+                return;
+            }
+            run(vcpu.fd, &surroundings, &stopping);
+        })?;
+        self.threads.push((thread, immediate_exit));
+        Ok(())
+    }
+
+    /// Takes every vCPU out of the guest and waits until its thread is gone.
+    pub fn stop(self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for (thread, immediate_exit) in &self.threads {
+            // A thread before KVM_RUN sees the flag, one within it gets the signal.
+            immediate_exit.set();
+            // Fails only for a thread that is gone.
+            let _ = thread.kill(SIGRTMIN());
+        }
+        for (thread, _) in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The signal's only work is to interrupt KVM_RUN.
+fn ignore_kicks() -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+    Ok(register_signal_handler(SIGRTMIN(), nothing)?)
+}
+
+fn run(mut fd: VcpuFd, surroundings: &Surroundings, stopping: &AtomicBool) {
+    while !stopping.load(Ordering::SeqCst) {
+        if let Some(reason) = run_once(&mut fd, surroundings) {
+            surroundings.ending.end(reason);
+            return;
+        }
+    }
+}
+
+/// Enters the guest and serves one exit; returns why the VM ends if it does. A string instruction's exit
+/// comes as one access longer than 8 bytes, which finds no device.
+fn run_once(fd: &mut VcpuFd, to: &Surroundings) -> Option<EndReason> {
+    match fd.run() {
+        Ok(VcpuExit::IoIn(port, data)) => {
+            to.exits.io();
+            to.ports.read(port.into(), data);
+        }
+        Ok(VcpuExit::IoOut(port, data)) => {
+            to.exits.io();
+            to.ports.write(port.into(), data);
+        }
+        Ok(VcpuExit::MmioRead(address, data)) => {
+            to.exits.mmio();
+            to.mmio.read(address, data);
+        }
+        Ok(VcpuExit::MmioWrite(address, data)) => {
+            to.exits.mmio();
+            to.mmio.write(address, data);
+        }
+        Ok(VcpuExit::Shutdown) => return Some(EndReason::TripleFault),
+        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => return Some(EndReason::PowerOff),
+        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => return Some(EndReason::Reboot),
+        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_CRASH, _)) => return Some(EndReason::Panic),
+        Ok(VcpuExit::FailEntry(reason, cpu)) => {
+            let detail = format!("the CPU refused to enter the guest, reason {reason:#x}, on host CPU {cpu}");
+            return Some(EndReason::KvmInternalError { detail });
+        }
+        Ok(VcpuExit::InternalError) => {
+            return Some(EndReason::KvmInternalError { detail: internal_error(fd) });
+        }
+        // With KVM's own local APIC nothing of user space is needed to halt or to deliver an interrupt.
+        Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::Hlt) => to.exits.other(),
+        Ok(exit) => {
+            let detail = format!("an exit to user space it should not make: {exit:?}");
+            return Some(EndReason::KvmInternalError { detail });
+        }
+        Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => to.exits.interrupted(),
+        Err(error) => return Some(EndReason::KvmInternalError { detail: format!("KVM_RUN failed: {error}") }),
+    }
+    None
+}
+
+/// KVM's sub-error, and where the guest was: with an emulation error that is most of the story.
+fn internal_error(fd: &mut VcpuFd) -> String {
+    let rip = fd.get_regs().map(|registers| registers.rip).unwrap_or_default();
+    // SAFETY: KVM_EXIT_INTERNAL_ERROR is the exit that fills this member of the union.
+    let suberror = unsafe { fd.get_kvm_run().__bindgen_anon_1.internal.suberror };
+    let kind = match suberror {
+        1 => "an instruction it cannot emulate",
+        2 => "an unexpected simultaneous exception",
+        3 => "an exit during event delivery",
+        4 => "an exit of unknown reason",
+        _ => "an error of unknown kind",
+    };
+    format!("{kind} (suberror {suberror}) at rip {rip:#x}")
+}
