@@ -16,6 +16,7 @@ mod control;
 mod disks;
 mod ended;
 mod events;
+mod ext4;
 mod guest;
 mod guest_text;
 pub mod host;
