@@ -10,6 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use oci_spec::runtime::Process;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,10 @@ pub struct Record {
     /// What the front end calls the image.
     pub image: String,
     pub command: Vec<String>,
+    /// The container's own process, for further ones to be modelled on, and its user as the image or the
+    /// front end names it.
+    pub process: Process,
+    pub user: String,
     /// Seconds since 1970-01-01 UTC.
     pub created: u64,
     pub state: State,
@@ -56,6 +61,9 @@ pub struct Label {
     pub name: String,
     pub image: String,
     pub command: Vec<String>,
+    /// As in [`Record`].
+    pub process: Process,
+    pub user: String,
 }
 
 /// Where the records are.
@@ -205,6 +213,8 @@ impl Claim {
             name: label.name,
             image: label.image,
             command: label.command,
+            process: label.process,
+            user: label.user,
             created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             state: State::Starting,
             supervisor: ProcessId::of(std::process::id())?,

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Process;
 use sandbox::{Installation, Label, SandboxConfig, Scratch, StateDir};
 
 pub(crate) use vmm::serve;
@@ -74,5 +75,12 @@ impl Host {
 }
 
 pub(crate) fn label(name: &str) -> Label {
-    Label { id: format!("{name}0123"), name: name.to_owned(), image: "image".to_owned(), command: vec![] }
+    Label {
+        id: format!("{name}0123"),
+        name: name.to_owned(),
+        image: "image".to_owned(),
+        command: vec![],
+        process: Process::default(),
+        user: String::new(),
+    }
 }
