@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -52,7 +52,7 @@ impl Reaper {
     }
 
     fn collect(&self) {
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let Some(code) = ExitCode::of(status) else { continue };
             let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
             if let Some(sender) = expected {

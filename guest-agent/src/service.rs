@@ -17,6 +17,7 @@ use ttrpc::{Code, Error, Result, get_status};
 
 use crate::container::{CallError, Containers};
 use crate::disks::DiskError;
+use crate::identity::AdoptError;
 use crate::{disks, error_chain, identity, power};
 
 /// Serves the contract to whoever connects, for as long as the result lives.
@@ -34,7 +35,7 @@ struct Service {
 #[async_trait]
 impl Agent for Service {
     async fn adopt(&self, _: &TtrpcContext, request: AdoptRequest) -> Result<AdoptResponse> {
-        identity::adopt(&request).map_err(|error| status(Code::INTERNAL, &error))?;
+        identity::adopt(&request).map_err(|error| adopt_status(&error))?;
         Ok(AdoptResponse::default())
     }
 
@@ -129,6 +130,14 @@ fn call_status(error: CallError) -> Error {
         CallError::Internal(_) => Code::INTERNAL,
     };
     status(code, &error)
+}
+
+fn adopt_status(error: &AdoptError) -> Error {
+    let code = match error {
+        AdoptError::TooLittleEntropy(_) => Code::INVALID_ARGUMENT,
+        _ => Code::INTERNAL,
+    };
+    status(code, error)
 }
 
 fn disk_status(error: &DiskError) -> Error {

@@ -103,8 +103,12 @@ impl Cgroup {
         Watch::of(&self.path.join("memory.events")).map_err(|source| self.error("watch its memory", source))
     }
 
-    /// Kills what is left, waits until nothing is, and removes it and what is below.
+    /// Kills what is left, waits until nothing is, and removes it and what is below. It may be gone already:
+    /// libcontainer removes the cgroup of a container it could not make.
     pub(super) async fn remove(&self) -> Result<(), CgroupError> {
+        if !self.path.exists() {
+            return Ok(());
+        }
         let events = self.path.join("cgroup.events");
         let watch = Watch::of(&events).map_err(|source| self.error("watch it", source))?;
         while self.is_populated(&events)? {

@@ -37,7 +37,10 @@ pub(super) struct Bundle {
 }
 
 /// Makes the container; what was made of it is gone again should that fail.
-pub(super) async fn create(environment: &Environment, request: CreateContainerRequest) -> Result<Created, Failure> {
+pub(super) async fn create(
+    environment: &Environment,
+    request: CreateContainerRequest,
+) -> Result<Created, Failure> {
     let id = request.container_id.clone();
     let stdio_request = request.stdio.clone().unwrap_or_default();
     let host_ends = stdio::claim(&environment.streams, &stdio_request)

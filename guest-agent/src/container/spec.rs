@@ -79,7 +79,12 @@ pub(super) fn complete(spec: &mut Spec, additions: Additions<'_>) -> Result<(), 
 }
 
 /// Completes a process: whom it runs as, where it is at home, whether it has a terminal.
-pub(super) fn complete_process(process: &mut Process, identity: Option<&Identity>, home: &str, terminal: bool) {
+pub(super) fn complete_process(
+    process: &mut Process,
+    identity: Option<&Identity>,
+    home: &str,
+    terminal: bool,
+) {
     if let Some(identity) = identity {
         let user = process.user_mut();
         user.set_uid(identity.uid);
