@@ -25,7 +25,7 @@ use crate::guest_text;
 use crate::streams;
 
 /// How long the VM's end may stay untold once the agent's connection broke.
-const END_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const END_GRACE: Duration = Duration::from_secs(2);
 
 /// Bytes for the guest kernel's generator.
 const ENTROPY: usize = 64;

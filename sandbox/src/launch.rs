@@ -19,7 +19,7 @@ use crate::config::SandboxConfig;
 use crate::disks::{self, Descriptors};
 use crate::ended::Ended;
 use crate::events::{EventError, EventStream, Events};
-use crate::guest::{Dialer, Guest, GuestError};
+use crate::guest::{Dialer, END_GRACE, Guest, GuestError};
 use crate::installation::Installation;
 use crate::kernel_arguments::command_line;
 use crate::memory::{MemoryError, vm_memory};
@@ -180,20 +180,28 @@ async fn adopt(
     Ok(guest)
 }
 
-/// The step's result; an error when the VM ends first, or nothing happens for too long.
+/// The step's result; an error when it fails, the VM ends, or nothing happens for too long.
 async fn within_limit<T>(
     vmm: &VmmHandle,
     phase: LaunchPhase,
     step: impl Future<Output = Result<T, LaunchError>>,
 ) -> Result<T, LaunchError> {
-    tokio::select! {
+    let error = tokio::select! {
         biased;
-        done = step => done,
-        ended = vmm.ended() => Err(LaunchError::Ended { phase, ended }),
+        done = step => match done {
+            Ok(result) => return Ok(result),
+            Err(error) => error,
+        },
+        ended = vmm.ended() => return Err(LaunchError::Ended { phase, ended }),
         () = tokio::time::sleep(BOOT_LIMIT) => {
             let console = vmm.console().await.unwrap_or_default();
-            Err(LaunchError::TooLong { phase, console })
+            return Err(LaunchError::TooLong { phase, console });
         }
+    };
+    // A guest that ends breaks its connections first; its end is the better reason.
+    match tokio::time::timeout(END_GRACE, vmm.ended()).await {
+        Ok(ended) => Err(LaunchError::Ended { phase, ended }),
+        Err(_) => Err(error),
     }
 }
 

@@ -129,6 +129,18 @@ async fn a_guest_that_panics_at_boot_is_reported_with_phase_and_console() {
 }
 
 #[tokio::test]
+async fn a_guest_whose_connections_break_first_is_reported_by_its_end() {
+    let host = Host::new();
+    match launch(&host, "break", fake::BREAK_THEN_PANIC).await {
+        Err(LaunchError::Ended { phase: LaunchPhase::Adopt, ended }) => {
+            assert_eq!(ended.reason, Reason::Told(EndReason::Panic));
+        }
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("launched"),
+    }
+}
+
+#[tokio::test]
 async fn a_vmm_that_dies_without_a_word_is_reported_with_its_signal_and_its_last_lines() {
     let host = Host::new();
     match launch(&host, "killed", fake::KILLED_AT_LAUNCH).await {

@@ -18,6 +18,7 @@ pub(crate) const PANIC_AT_BOOT: &str = "fake=panic-at-boot";
 pub(crate) const KILLED_AT_LAUNCH: &str = "fake=killed-at-launch";
 pub(crate) const REFUSE_LAUNCH: &str = "fake=refuse-launch";
 pub(crate) const NOT_READY: &str = "fake=not-ready";
+pub(crate) const BREAK_THEN_PANIC: &str = "fake=break-then-panic";
 pub(crate) const LINGER: &str = "fake=linger";
 
 /// What the agent is told to run, as args of the spec.

@@ -11,19 +11,22 @@ use vmm_api::{
 };
 
 use super::agent::FakeAgent;
-use super::{KILLED_AT_LAUNCH, LINGER, NOT_READY, PANIC_AT_BOOT, REFUSE_LAUNCH};
+use super::{BREAK_THEN_PANIC, KILLED_AT_LAUNCH, LINGER, NOT_READY, PANIC_AT_BOOT, REFUSE_LAUNCH};
 
 struct FakeVmm {
     control: ControlSocket,
     command_line: String,
     agent: FakeAgent,
+    /// Event streams on which nothing is said.
+    silent: Vec<UnixStream>,
 }
 
 /// Runs until the supervisor says stop or is gone.
 pub(crate) fn serve() {
     // SAFETY: the process was started with its control socket as this descriptor, and nothing else uses it.
     let control = ControlSocket::from(unsafe { OwnedFd::from_raw_fd(CONTROL_FD) });
-    let mut vmm = FakeVmm { control, command_line: String::new(), agent: FakeAgent::start() };
+    let mut vmm =
+        FakeVmm { control, command_line: String::new(), agent: FakeAgent::start(), silent: Vec::new() };
     loop {
         match vmm.control.receive::<(RequestId, Request)>() {
             Ok(((id, request), descriptors)) => vmm.answer(id, request, descriptors),
@@ -47,6 +50,7 @@ impl FakeVmm {
                 self.reply(id, Ok(Reply::Listening), None);
                 self.boot(port);
             }
+            Request::Connect { .. } if self.is(BREAK_THEN_PANIC) => self.end(EndReason::Panic),
             Request::Connect { port: ports::RPC_PORT } => {
                 let stream = self.agent.rpc();
                 self.reply(id, Ok(Reply::Connected), Some(stream));
@@ -90,9 +94,10 @@ impl FakeVmm {
         let (agents, hosts) = UnixStream::pair().unwrap();
         self.event(Event::Incoming { port }, Some(hosts));
         if self.is(NOT_READY) {
-            return;
+            self.silent.push(agents);
+        } else if !self.is(BREAK_THEN_PANIC) {
+            self.agent.tell_events_to(agents);
         }
-        self.agent.tell_events_to(agents);
     }
 
     fn reply(&self, request: RequestId, result: Result<Reply, Failure>, stream: Option<UnixStream>) {
