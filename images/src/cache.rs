@@ -1,0 +1,171 @@
+//! The layers' files: one EROFS image for each layer, in one directory, named by diff_id.
+//!
+//! A file of that name is whole and proven, or it is not there. Several processes may import the same layer at the
+//! same time: each makes the same file, and the first one's stays.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::digest::Sha256;
+use crate::erofs::Writer;
+use crate::image::{Image, LayerDescriptor};
+use crate::layer::{self, BlobCheck, DecodeError, UnpackError};
+use crate::limits::Limits;
+use crate::reference::ImageReference;
+use crate::staged::{self, StagedFile};
+
+/// A directory of layer files.
+#[derive(Clone, Debug)]
+pub struct LayerCache {
+    directory: PathBuf,
+}
+
+/// A layer, ready to be a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Digest of the layer's uncompressed tar stream.
+    pub diff_id: Sha256,
+    /// Its EROFS image.
+    pub path: PathBuf,
+    /// Size of the image, in bytes.
+    pub size: u64,
+}
+
+/// Follows an import. Nothing is called for layers that are there already.
+pub trait Progress {
+    /// The import of a layer begins.
+    fn begin(&mut self, _layer: &LayerDescriptor) {}
+    /// So many bytes of its blob have been read.
+    fn read(&mut self, _layer: &LayerDescriptor, _bytes: u64) {}
+    /// The layer is imported.
+    fn end(&mut self, _layer: &LayerDescriptor) {}
+}
+
+impl Progress for () {}
+
+/// Why an image cannot be imported. None of the layer's bytes are left behind.
+#[derive(Debug, Error)]
+pub enum ImportError {
+    /// The directory of layers cannot be used.
+    #[error("cannot keep image layers in {}: {source}", path.display())]
+    Cache {
+        /// The directory.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A layer cannot be imported.
+    #[error("cannot import layer {diff_id} of image {reference}: {cause}")]
+    Layer {
+        /// The image.
+        reference: ImageReference,
+        /// The layer.
+        diff_id: Sha256,
+        /// The reason.
+        #[source]
+        cause: ImportCause,
+    },
+}
+
+/// What keeps a layer from being imported.
+#[derive(Debug, Error)]
+pub enum ImportCause {
+    /// Its blob is missing, or not what it should be.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Its content is refused.
+    #[error(transparent)]
+    Unpack(UnpackError),
+    /// The disk is full.
+    #[error("no space left in {}", .0.display())]
+    NoSpace(PathBuf),
+    /// Its image would be larger than the limit.
+    #[error("its image takes more than the limit of {0} bytes")]
+    TooLarge(u64),
+    /// Its image cannot be written.
+    #[error("cannot write to {}: {source}", path.display())]
+    Write {
+        /// The directory of layers.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+impl LayerCache {
+    /// Layers kept in this directory, which is made when the first one is.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        LayerCache { directory: directory.into() }
+    }
+
+    /// The image's layers, the lowest first. Those that are not there yet are imported.
+    pub fn ensure(
+        &self,
+        image: &Image,
+        limits: &Limits,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Layer>, ImportError> {
+        let error = |source| ImportError::Cache { path: self.directory.clone(), source };
+        std::fs::create_dir_all(&self.directory).map_err(error)?;
+        staged::sweep(&self.directory).map_err(error)?;
+        let layers = image.layers().iter().map(|layer| {
+            let path = self.directory.join(format!("{}.erofs", layer.diff_id.hex()));
+            if !path.try_exists().map_err(error)? {
+                progress.begin(layer);
+                self.import(image, layer, &path, limits, progress).map_err(|cause| ImportError::Layer {
+                    reference: image.reference().clone(),
+                    diff_id: layer.diff_id,
+                    cause,
+                })?;
+                progress.end(layer);
+            }
+            let size = path.metadata().map_err(error)?.len();
+            Ok(Layer { diff_id: layer.diff_id, path, size })
+        });
+        layers.collect()
+    }
+
+    fn import(
+        &self,
+        image: &Image,
+        layer: &LayerDescriptor,
+        path: &Path,
+        limits: &Limits,
+        progress: &mut dyn Progress,
+    ) -> Result<(), ImportCause> {
+        let blob = image.blob(layer).map_err(DecodeError::Read)?;
+        let staged = StagedFile::new(&self.directory).map_err(|error| self.write_cause(error, limits))?;
+        let file = staged.handle().map_err(|error| self.write_cause(error, limits))?;
+        let mut writer = Writer::new(file, limits.layer_bytes);
+        let check = BlobCheck { digest: layer.digest, size: layer.size, diff_id: layer.diff_id };
+        let mut read = |bytes| progress.read(layer, bytes);
+        let tree = layer::decode(blob, &check, limits, &mut read, |archive| {
+            layer::unpack(archive, &mut writer, limits).map_err(|error| match error {
+                UnpackError::Write(error) => self.write_cause(error, limits),
+                error => ImportCause::Unpack(error),
+            })
+        })?;
+        let published = writer.finish(&tree, uuid(&layer.diff_id)).and_then(|()| staged.publish(path));
+        published.map_err(|error| self.write_cause(error, limits))
+    }
+
+    /// What a failed write means.
+    fn write_cause(&self, error: io::Error, limits: &Limits) -> ImportCause {
+        match error.kind() {
+            io::ErrorKind::StorageFull => ImportCause::NoSpace(self.directory.clone()),
+            io::ErrorKind::QuotaExceeded if error.raw_os_error().is_none() => {
+                ImportCause::TooLarge(limits.layer_bytes)
+            }
+            _ => ImportCause::Write { path: self.directory.clone(), source: error },
+        }
+    }
+}
+
+/// The image's own identifier: the layer's, so that the same layer makes the same image byte for byte.
+fn uuid(diff_id: &Sha256) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    uuid.iter_mut().zip(diff_id.bytes()).for_each(|(to, from)| *to = *from);
+    uuid
+}

@@ -1,0 +1,28 @@
+//! Writing EROFS: a file system image that Linux mounts read-only.
+//!
+//! The format is that of Linux 6.12, Documentation/filesystems/erofs.rst and fs/erofs/erofs_fs.h; the images need no
+//! newer kernel than 5.15 (chunk-based files). An image is written from front to back, so that file data goes to disk
+//! as it arrives and only the tree of names and attributes is kept in memory:
+//!
+//! | block | holds |
+//! |---|---|
+//! | 0 | the superblock at byte 1024, written last |
+//! | from 1 | file data, each file from a block's start |
+//! | then | blocks of directories too large to be inline |
+//! | from `meta_blkaddr` | inodes, each with its extended attributes, and its last part of data or its chunk table |
+
+mod blocks;
+mod data;
+mod directory;
+mod format;
+mod inode;
+mod placement;
+mod tree;
+mod writer;
+mod xattr;
+
+pub(crate) use data::{Data, Span};
+pub(crate) use tree::{Attributes, Content, NodeId, Tree, device_number};
+pub(crate) use writer::Writer;
+pub(crate) use xattr::Xattr;
+pub use xattr::XattrError;
