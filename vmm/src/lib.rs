@@ -14,6 +14,7 @@ pub mod bus;
 pub mod ending;
 pub mod interrupt;
 pub mod memory;
+pub mod pci;
 pub mod platform;
 pub mod vcpu;
 pub mod virtio;
