@@ -1,3 +1,10 @@
 //! Virtio devices (virtio 1.3) over one PCI transport.
+//!
+//! `device` is the contract between the two. A device with one request queue is a
+//! [`RequestHandler`](queue_thread::RequestHandler) on a `queue_thread`.
 
+pub mod blk;
+pub mod chain;
 pub mod device;
+pub mod queue_thread;
+pub mod rng;

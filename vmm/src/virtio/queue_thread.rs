@@ -1,0 +1,207 @@
+//! The thread of a device that answers requests from one queue.
+//!
+//! It starts before the guest does and waits for its queue; a vCPU only hands the queue over, or asks for
+//! it back. One thread a device, so that a slow disk holds up nobody else.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
+use vm_memory::GuestMemoryMmap;
+use vmm_api::EndReason;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::ending::Ending;
+use crate::virtio::device::{ActivateError, Activation, ActiveQueue, VirtioInterrupt};
+
+/// What a device does with a request.
+pub trait RequestHandler: Send + 'static {
+    /// Carries it out; says how many bytes of its writable part were written, from the start.
+    fn handle(&mut self, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32;
+}
+
+/// How a device's thread starts and ends.
+pub struct ThreadPlan {
+    /// What `ps -L` shows; at most 15 bytes.
+    pub name: String,
+    /// The thread's first act.
+    pub confine: fn() -> Result<(), EndReason>,
+    /// Where it says that it can't go on.
+    pub ending: Arc<Ending>,
+}
+
+pub struct QueueThread {
+    commands: Sender<Command>,
+    wake: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Command {
+    Serve(Box<Served>),
+    /// Lets go of the queue and of guest memory, then answers.
+    Release(Sender<()>),
+    Quit,
+}
+
+struct Served {
+    memory: GuestMemoryMmap,
+    queue: ActiveQueue,
+    interrupt: Arc<dyn VirtioInterrupt>,
+}
+
+impl QueueThread {
+    pub fn start(plan: ThreadPlan, handler: impl RequestHandler) -> io::Result<Self> {
+        let (commands, received) = channel();
+        let wake = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+        let server = Server::new(handler, received, Arc::clone(&wake))?;
+        let ThreadPlan { name, confine, ending } = plan;
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            let outcome = confine().and_then(|()| {
+                server.run().map_err(|error| EndReason::Internal { message: format!("{name}: {error}") })
+            });
+            if let Err(reason) = outcome {
+                ending.end(reason);
+            }
+        })?;
+        Ok(Self { commands, wake, thread: Some(thread) })
+    }
+
+    /// Hands over queue 0.
+    pub fn activate(&self, mut activation: Activation) -> Result<(), ActivateError> {
+        let queue = activation.queues.first_mut().and_then(Option::take);
+        let queue = queue.ok_or(ActivateError::MissingQueue(0))?;
+        let served = Served { memory: activation.memory, queue, interrupt: activation.interrupt };
+        if self.send(Command::Serve(Box::new(served))) { Ok(()) } else { Err(ActivateError::ThreadGone) }
+    }
+
+    /// Returns once the thread has let go of the queue and of guest memory.
+    pub fn release(&self) {
+        let (done, wait) = channel();
+        if self.send(Command::Release(done)) {
+            // An error means that the thread is gone, and its hold on guest memory with it.
+            let _ = wait.recv();
+        }
+    }
+
+    fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok() && self.wake.write(1).is_ok()
+    }
+}
+
+impl Drop for QueueThread {
+    fn drop(&mut self) {
+        self.send(Command::Quit);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Server<H> {
+    handler: H,
+    received: Receiver<Command>,
+    wake: Arc<EventFd>,
+    epoll: Epoll,
+    served: Option<Box<Served>>,
+}
+
+/// What an epoll event's data says of its source.
+const WAKE: u64 = 0;
+const DOORBELL: u64 = 1;
+
+impl<H: RequestHandler> Server<H> {
+    fn new(handler: H, received: Receiver<Command>, wake: Arc<EventFd>) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        epoll.ctl(ControlOperation::Add, wake.as_raw_fd(), EpollEvent::new(EventSet::IN, WAKE))?;
+        Ok(Self { handler, received, wake, epoll, served: None })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::default(); 2];
+        loop {
+            let ready = match self.epoll.wait(-1, &mut events) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                outcome => outcome?,
+            };
+            for event in events.iter().take(ready) {
+                match event.data() {
+                    WAKE if self.obey()? == Obeyed::Quit => return Ok(()),
+                    WAKE => {}
+                    _ => self.answer(),
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self) -> io::Result<Obeyed> {
+        // A counter that was drained already is no error.
+        let _ = self.wake.read();
+        while let Ok(command) = self.received.try_recv() {
+            match command {
+                Command::Serve(served) => {
+                    let doorbell = served.queue.doorbell.as_raw_fd();
+                    self.epoll.ctl(
+                        ControlOperation::Add,
+                        doorbell,
+                        EpollEvent::new(EventSet::IN, DOORBELL),
+                    )?;
+                    self.served = Some(served);
+                }
+                Command::Release(done) => {
+                    if let Some(served) = self.served.take() {
+                        let doorbell = served.queue.doorbell.as_raw_fd();
+                        self.epoll.ctl(ControlOperation::Delete, doorbell, EpollEvent::default())?;
+                    }
+                    // Whoever asked may have stopped waiting.
+                    let _ = done.send(());
+                }
+                Command::Quit => return Ok(Obeyed::Quit),
+            }
+        }
+        Ok(Obeyed::GoOn)
+    }
+
+    fn answer(&mut self) {
+        if let Some(served) = &mut self.served {
+            let _ = served.queue.doorbell.read();
+            served.drain(&mut self.handler);
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Obeyed {
+    GoOn,
+    Quit,
+}
+
+impl Served {
+    /// Answers all requests there are. A queue the guest has spoilt is left until the guest resets it.
+    fn drain(&mut self, handler: &mut impl RequestHandler) {
+        if self.try_drain(handler).is_err() {
+            self.interrupt.needs_reset();
+        }
+    }
+
+    fn try_drain(&mut self, handler: &mut impl RequestHandler) -> Result<(), virtio_queue::Error> {
+        let Self { memory, queue: ActiveQueue { queue, .. }, interrupt } = self;
+        loop {
+            queue.disable_notification(&*memory)?;
+            while let Some(chain) = queue.iter(&*memory)?.next() {
+                let head = chain.head_index();
+                let written = handler.handle(chain, memory);
+                queue.add_used(&*memory, head, written)?;
+                if queue.needs_notification(&*memory)? {
+                    interrupt.used(0);
+                }
+            }
+            if !queue.enable_notification(&*memory)? {
+                return Ok(());
+            }
+        }
+    }
+}
