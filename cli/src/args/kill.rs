@@ -1,0 +1,23 @@
+//! `bulkhead kill`.
+
+use clap::Args;
+
+use super::Signal;
+
+/// Send a signal to the command of running sandboxes
+#[derive(Debug, Args)]
+#[command(after_help = "\
+SANDBOX is a name, an id, or the beginning of one, as `bulkhead ps` shows them.
+
+Examples:
+  bulkhead kill web
+  bulkhead kill -s HUP web
+  bulkhead kill $(bulkhead ps -q)")]
+pub(crate) struct KillArgs {
+    /// The signal, by name or number
+    #[arg(short, long, default_value = "KILL")]
+    pub signal: Signal,
+
+    #[arg(value_name = "SANDBOX", required = true)]
+    pub sandboxes: Vec<String>,
+}

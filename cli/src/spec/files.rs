@@ -1,0 +1,28 @@
+//! Files a container finds in /etc that are about the machine it runs on, as Docker writes them.
+
+use sandbox::File;
+
+/// Without a network, there is nobody to ask for names.
+const RESOLV_CONF: &str = "# This sandbox has no network.\n";
+
+pub(crate) fn files(hostname: &str) -> Vec<File> {
+    let hosts = format!(
+        "127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::\tip6-localnet\n\
+         ff00::\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n\
+         127.0.1.1\t{hostname}\n"
+    );
+    let file = |destination: &str, content: String| File {
+        destination: destination.to_owned(),
+        content: content.into_bytes(),
+        mode: 0o644,
+    };
+    vec![
+        file("/etc/hostname", format!("{hostname}\n")),
+        file("/etc/hosts", hosts),
+        file("/etc/resolv.conf", RESOLV_CONF.to_owned()),
+    ]
+}

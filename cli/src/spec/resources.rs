@@ -1,0 +1,79 @@
+//! What a container's cgroup allows it: memory, processor time and devices.
+
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemoryBuilder,
+    LinuxResources,
+};
+
+use crate::args::{Cpus, Memory, PERIOD_US};
+
+/// Character devices any container may use, as Docker has it: major, minor (`None`: all) and name.
+const ALLOWED: [(i64, Option<i64>); 9] = [
+    (1, Some(3)), // null
+    (1, Some(5)), // zero
+    (1, Some(7)), // full
+    (1, Some(8)), // random
+    (1, Some(9)), // urandom
+    (5, Some(0)), // tty
+    (5, Some(1)), // console
+    (5, Some(2)), // ptmx
+    (136, None),  // pts/*
+];
+
+/// The guest has no swap, so a memory limit limits all there is.
+pub(super) fn resources(memory: Option<Memory>, cpus: Option<Cpus>) -> Result<LinuxResources, OciSpecError> {
+    let mut resources = LinuxResources::default();
+    if let Some(Memory(bytes)) = memory {
+        let limit = i64::try_from(bytes).unwrap_or(i64::MAX);
+        resources.set_memory(Some(LinuxMemoryBuilder::default().limit(limit).build()?));
+    }
+    if let Some(cpus) = cpus {
+        let quota = i64::try_from(cpus.quota_us()).unwrap_or(i64::MAX);
+        resources.set_cpu(Some(LinuxCpuBuilder::default().quota(quota).period(PERIOD_US).build()?));
+    }
+    resources.set_devices(Some(devices()?));
+    Ok(resources)
+}
+
+/// Nothing but the above; of any device, making its node.
+fn devices() -> Result<Vec<LinuxDeviceCgroup>, OciSpecError> {
+    let nothing = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build()?;
+    let make = |typ| LinuxDeviceCgroupBuilder::default().allow(true).typ(typ).access("m").build();
+    let mut rules = vec![nothing, make(LinuxDeviceType::C)?, make(LinuxDeviceType::B)?];
+    for (major, minor) in ALLOWED {
+        let rule = LinuxDeviceCgroupBuilder::default()
+            .allow(true)
+            .typ(LinuxDeviceType::C)
+            .major(major)
+            .access("rwm");
+        let rule = match minor {
+            Some(minor) => rule.minor(minor),
+            None => rule,
+        };
+        rules.push(rule.build()?);
+    }
+    Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_become_the_cgroups_values() {
+        let resources = resources(Some(Memory(256 << 20)), Some("1.5".parse().unwrap())).unwrap();
+        assert_eq!(resources.memory().as_ref().unwrap().limit(), Some(256 << 20));
+        let cpu = resources.cpu().as_ref().unwrap();
+        assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
+    }
+
+    #[test]
+    fn without_limits_only_devices_are_restricted() {
+        let resources = resources(None, None).unwrap();
+        assert!(resources.memory().is_none() && resources.cpu().is_none() && resources.pids().is_none());
+        let devices = resources.devices().as_ref().unwrap();
+        assert!(!devices.first().unwrap().allow());
+        assert!(devices.iter().skip(1).all(|rule| rule.allow()));
+    }
+}
