@@ -14,11 +14,14 @@ pub const ENTRY_SIZE: u64 = 16;
 const ENABLE: u8 = 1 << 7;
 const FUNCTION_MASK: u8 = 1 << 6;
 
-/// The vectors of one function. Raised by its device's thread, programmed by vCPUs.
+/// The vectors of one function: none until they are allocated. Raised by its device's thread, programmed by
+/// vCPUs.
+#[derive(Default)]
 pub struct Msix {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     enabled: bool,
     all_masked: bool,
@@ -35,9 +38,10 @@ struct Entry {
 }
 
 impl Msix {
-    pub fn new(router: &dyn MsiRouter, vectors: u16) -> io::Result<Self> {
+    pub fn allocate(&self, router: &dyn MsiRouter, vectors: u16) -> io::Result<()> {
         let entries = (0..vectors).map(|_| Ok(Entry::new(router.allocate()?))).collect::<io::Result<_>>()?;
-        Ok(Self { state: Mutex::new(State { enabled: false, all_masked: false, entries }) })
+        self.state().entries = entries;
+        Ok(())
     }
 
     /// The capability of a function with so many vectors, at least one, whose table and pending bits lie at

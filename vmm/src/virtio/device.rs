@@ -24,9 +24,6 @@ pub trait VirtioDevice: Send {
     /// Fills `data` from the device's configuration space; what lies outside reads as zero.
     fn read_config(&self, offset: u64, data: &mut [u8]);
 
-    /// The driver wrote the configuration space.
-    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
-
     /// DRIVER_OK: the queues are validated and will not change until `reset`.
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError>;
 
@@ -47,15 +44,13 @@ pub struct Activation {
 /// A queue and the event its doorbell rings.
 pub struct ActiveQueue {
     pub queue: Queue,
-    pub doorbell: EventFd,
+    pub doorbell: Arc<EventFd>,
 }
 
 /// How a device calls its driver.
 pub trait VirtioInterrupt: Send + Sync {
     /// Used buffers wait in this queue.
     fn used(&self, queue: u16);
-    /// The configuration space changed.
-    fn config_changed(&self);
     /// The device can't go on until the driver resets it (DEVICE_NEEDS_RESET).
     fn needs_reset(&self);
 }

@@ -6,5 +6,7 @@
 pub mod blk;
 pub mod chain;
 pub mod device;
+pub mod pci;
 pub mod queue_thread;
 pub mod rng;
+pub mod vsock;
