@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use libcontainer::oci_spec::runtime::{LinuxNamespaceType, Mount, Process, RootBuilder, Spec};
+use libcontainer::oci_spec::OciSpecError;
+use libcontainer::oci_spec::runtime::{
+    LinuxNamespaceType, LinuxSeccomp, LinuxSeccompArgBuilder, LinuxSeccompOperator, Mount, Process,
+    RootBuilder, Spec,
+};
 
 use super::user::Identity;
 
@@ -69,6 +73,9 @@ pub(super) fn complete(spec: &mut Spec, additions: Additions<'_>) -> Result<(), 
     spec.set_root(Some(root));
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(additions.cgroup.to_owned()));
+        if let Some(seccomp) = linux.seccomp() {
+            linux.set_seccomp(Some(with_masks_where_libcontainer_looks(seccomp)?));
+        }
     }
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     mounts.extend(additions.mounts);
@@ -76,6 +83,30 @@ pub(super) fn complete(spec: &mut Spec, additions: Additions<'_>) -> Result<(), 
     // Hooks are programs of the host.
     spec.set_hooks(None);
     Ok(())
+}
+
+/// Of SCMP_CMP_MASKED_EQ, libcontainer 0.7 takes `value` for what to compare with and `valueTwo` for the mask;
+/// profiles are written for runc, which follows libseccomp's SCMP_A macros: the mask comes first.
+fn with_masks_where_libcontainer_looks(seccomp: &LinuxSeccomp) -> Result<LinuxSeccomp, SpecError> {
+    let invalid = |error: OciSpecError| SpecError::Invalid(error.to_string());
+    let mut calls = seccomp.syscalls().clone().unwrap_or_default();
+    for call in &mut calls {
+        let Some(conditions) = call.args() else { continue };
+        let turned = conditions.iter().map(|condition| match condition.op() {
+            LinuxSeccompOperator::ScmpCmpMaskedEq => LinuxSeccompArgBuilder::default()
+                .index(condition.index())
+                .value(condition.value_two().unwrap_or_default())
+                .value_two(condition.value())
+                .op(condition.op())
+                .build(),
+            _ => Ok(*condition),
+        });
+        let turned = turned.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+        call.set_args(Some(turned));
+    }
+    let mut seccomp = seccomp.clone();
+    seccomp.set_syscalls(Some(calls));
+    Ok(seccomp)
 }
 
 /// Completes a process: whom it runs as, where it is at home, whether it has a terminal.
@@ -129,6 +160,19 @@ mod tests {
         assert_eq!(spec.root().as_ref().unwrap().readonly(), Some(false));
         assert_eq!(spec.linux().as_ref().unwrap().cgroups_path().as_deref(), Some(Path::new("/bulkhead/c")));
         assert!(spec.hooks().is_none());
+    }
+
+    #[test]
+    fn a_mask_is_where_libcontainer_looks_for_it() {
+        let profile = r#"{ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [ { "names": ["clone"],
+            "action": "SCMP_ACT_ALLOW", "args": [
+                { "index": 0, "value": 2114060288, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ" },
+                { "index": 1, "value": 5, "op": "SCMP_CMP_EQ" } ] } ] }"#;
+        let turned = with_masks_where_libcontainer_looks(&serde_json::from_str(profile).unwrap()).unwrap();
+        let calls = turned.syscalls().as_ref().unwrap();
+        let conditions = calls.first().unwrap().args().as_ref().unwrap();
+        let values: Vec<_> = conditions.iter().map(|c| (c.value(), c.value_two())).collect();
+        assert_eq!(values, [(0, Some(2_114_060_288)), (5, None)]);
     }
 
     #[test]
