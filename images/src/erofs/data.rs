@@ -123,7 +123,7 @@ fn spans_after<'a>(spans: &'a [Span], span: &Span) -> Option<&'a Span> {
 /// not cost a table of its size.
 fn chunk_bits(size: u64, spans: &[Span]) -> u16 {
     let stored: u64 = spans.iter().map(|span| span.length / BLOCK + 1).sum();
-    let most = 64 + 8 * stored;
+    let most = 1024 + 8 * stored;
     (0..31).find(|bits| size.div_ceil(BLOCK << bits) <= most).unwrap_or(31)
 }
 
