@@ -13,6 +13,7 @@ pub mod arch;
 pub mod bus;
 pub mod ending;
 pub mod interrupt;
+pub mod jail;
 pub mod memory;
 pub mod pci;
 pub mod platform;

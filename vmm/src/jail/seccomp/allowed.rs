@@ -1,0 +1,170 @@
+//! The system calls each kind of thread may make, and why.
+//!
+//! Calls of one number are alternatives. Arguments count from 0; where they are descriptors or plain numbers
+//! the kernel looks at 32 bits, and so do the filters.
+
+#![expect(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    reason = "constants of libc, whose types are not those of a filter's arguments"
+)]
+
+use vmm_api::CONTROL_FD;
+
+/// A system call, with what its arguments have to be.
+pub(super) struct Call {
+    pub(super) number: i64,
+    /// All of these hold.
+    pub(super) arguments: &'static [Argument],
+}
+
+pub(super) enum Argument {
+    /// The argument's lower half has this value.
+    Is(u8, u64),
+    /// The argument has none of these bits.
+    Lacks(u8, u64),
+    /// The argument is a null pointer.
+    Null(u8),
+}
+
+use Argument::{Is, Lacks, Null};
+
+const fn call(number: i64) -> Call {
+    Call { number, arguments: &[] }
+}
+
+const fn when(number: i64, arguments: &'static [Argument]) -> Call {
+    Call { number, arguments }
+}
+
+const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
+const STDERR: u64 = libc::STDERR_FILENO as u64;
+const CONTROL: u64 = CONTROL_FD as u64;
+/// All there is to an eventfd's message.
+const EVENTFD_LENGTH: u64 = 8;
+
+pub(super) const EVERY_THREAD: &[Call] = &[
+    // The allocator and threads' stacks; no memory becomes executable.
+    call(libc::SYS_brk),
+    call(libc::SYS_munmap),
+    call(libc::SYS_mremap),
+    call(libc::SYS_madvise),
+    when(libc::SYS_mmap, &[Lacks(2, EXECUTABLE)]),
+    when(libc::SYS_mprotect, &[Lacks(2, EXECUTABLE)]),
+    // Locks, channels, joining of threads.
+    call(libc::SYS_futex),
+    call(libc::SYS_sched_yield),
+    // Doorbells, interrupts, wake-ups: eventfds all.
+    when(libc::SYS_read, &[Is(2, EVENTFD_LENGTH)]),
+    when(libc::SYS_write, &[Is(2, EVENTFD_LENGTH)]),
+    call(libc::SYS_close),
+    // Timeouts, where the clock source keeps the vDSO from answering.
+    call(libc::SYS_clock_gettime),
+    // A signal that interrupts a wait resumes it.
+    call(libc::SYS_restart_syscall),
+    call(libc::SYS_rt_sigreturn),
+    // The end of a thread, and of the process.
+    call(libc::SYS_rt_sigprocmask),
+    call(libc::SYS_sigaltstack),
+    call(libc::SYS_exit),
+    call(libc::SYS_exit_group),
+    // A panic says why on standard error, then aborts.
+    when(libc::SYS_write, &[Is(0, STDERR)]),
+    when(libc::SYS_writev, &[Is(0, STDERR)]),
+    call(libc::SYS_getpid),
+    call(libc::SYS_gettid),
+    when(libc::SYS_tgkill, &[Is(2, libc::SIGABRT as u64)]),
+    // The report of a forbidden system call; to nowhere but the socket's peer.
+    when(libc::SYS_sendto, &[Is(0, CONTROL), Null(4)]),
+];
+
+pub(super) const MAIN: &[Call] = &[
+    // The control socket, with descriptors in both directions, and the wait for it.
+    when(libc::SYS_recvmsg, &[Is(0, CONTROL)]),
+    when(libc::SYS_sendmsg, &[Is(0, CONTROL)]),
+    call(libc::SYS_poll),
+    call(libc::SYS_ppoll),
+    // A disk that is added: its file's kind, size and mode, its doorbell, its interrupts.
+    call(libc::SYS_fstat),
+    when(libc::SYS_newfstatat, &[Is(3, libc::AT_EMPTY_PATH as u64)]),
+    when(libc::SYS_statx, &[Is(2, libc::AT_EMPTY_PATH as u64)]),
+    call(libc::SYS_lseek),
+    when(libc::SYS_fcntl, &[Is(1, libc::F_GETFL as u64)]),
+    when(libc::SYS_fcntl, &[Is(1, libc::F_GETFD as u64)]),
+    when(libc::SYS_fcntl, &[Is(1, libc::F_DUPFD_CLOEXEC as u64)]),
+    when(libc::SYS_ioctl, &[Is(1, BLKSSZGET)]),
+    when(libc::SYS_ioctl, &[Is(1, BLKGETSIZE64)]),
+    call(libc::SYS_eventfd2),
+    when(libc::SYS_ioctl, &[Is(1, KVM_IRQFD)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_IOEVENTFD)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_SET_GSI_ROUTING)]),
+    // Its thread, which takes a filter of its own on top of this one.
+    when(libc::SYS_clone, &[Is(0, THREAD_FLAGS)]),
+    call(libc::SYS_clone3), // the filter below this one answers ENOSYS
+    call(libc::SYS_set_robust_list),
+    call(libc::SYS_rseq),
+    call(libc::SYS_sched_getaffinity),
+    when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NAME as u64)]),
+    when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NO_NEW_PRIVS as u64)]),
+    when(libc::SYS_seccomp, &[Is(0, libc::SECCOMP_SET_MODE_FILTER as u64)]),
+    // Kicks that take the vCPUs out of the guest: see vcpu::RunningVcpus::stop.
+    call(libc::SYS_tgkill),
+];
+
+pub(super) const VCPU: &[Call] = &[
+    when(libc::SYS_ioctl, &[Is(1, KVM_RUN)]),
+    // The guest programs a device's MSI-X vectors, or moves its doorbells.
+    when(libc::SYS_ioctl, &[Is(1, KVM_IRQFD)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_IOEVENTFD)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_SET_GSI_ROUTING)]),
+    call(libc::SYS_eventfd2),
+    when(libc::SYS_fcntl, &[Is(1, libc::F_DUPFD_CLOEXEC as u64)]),
+];
+
+pub(super) const BLK: &[Call] = &[
+    call(libc::SYS_poll),
+    call(libc::SYS_ppoll),
+    // Requests (virtio 1.3 §5.2.6): read, write, flush, discard, write zeroes.
+    call(libc::SYS_preadv),
+    call(libc::SYS_pwritev),
+    call(libc::SYS_fdatasync),
+    call(libc::SYS_fallocate),
+];
+
+pub(super) const RNG: &[Call] = &[call(libc::SYS_poll), call(libc::SYS_ppoll), call(libc::SYS_getrandom)];
+
+pub(super) const VSOCK: &[Call] = &[
+    // Its sockets, doorbells and commands.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+    // A stream's two ends: one served here, one sent to the supervisor.
+    when(libc::SYS_socketpair, &[Is(0, libc::AF_UNIX as u64)]),
+    // Streams' bytes, and descriptors on the control socket; no call names an address.
+    call(libc::SYS_sendmsg),
+    call(libc::SYS_recvmsg),
+    when(libc::SYS_sendto, &[Null(4)]),
+    when(libc::SYS_recvfrom, &[Null(4)]),
+    call(libc::SYS_shutdown),
+];
+
+/// What libc starts a thread with (glibc, nptl/pthread_create.c).
+const THREAD_FLAGS: u64 = (libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM
+    | libc::CLONE_SETTLS
+    | libc::CLONE_PARENT_SETTID
+    | libc::CLONE_CHILD_CLEARTID) as u64;
+
+// linux/kvm.h
+const KVM_RUN: u64 = 0xae80;
+const KVM_SET_GSI_ROUTING: u64 = 0x4008_ae6a;
+const KVM_IRQFD: u64 = 0x4020_ae76;
+const KVM_IOEVENTFD: u64 = 0x4040_ae79;
+
+// linux/fs.h
+const BLKSSZGET: u64 = 0x1268;
+const BLKGETSIZE64: u64 = 0x8008_1272;
