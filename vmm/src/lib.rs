@@ -11,12 +11,20 @@
 
 pub mod arch;
 pub mod bus;
+pub mod control;
+pub mod devices;
 pub mod ending;
+pub mod error_chain;
 pub mod interrupt;
 pub mod jail;
+pub mod launch;
+pub mod machine;
 pub mod memory;
 pub mod pci;
 pub mod platform;
+pub mod stamps;
+pub mod start;
+pub mod streams;
 pub mod vcpu;
 pub mod virtio;
 pub mod vm;

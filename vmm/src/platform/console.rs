@@ -100,7 +100,6 @@ impl Write for Ring {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +116,8 @@ mod tests {
                 all.extend(bytes);
             }
             let expected = &all[all.len().saturating_sub(RING_BYTES)..];
-            prop_assert_eq!(ring.tail().as_bytes(), expected);
+            let tail = ring.tail();
+            prop_assert_eq!(tail.as_bytes(), expected);
         }
     }
 

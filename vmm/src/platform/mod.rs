@@ -2,4 +2,5 @@
 //! machine, and pvpanic.
 
 pub mod console;
+pub mod pvpanic;
 pub mod reset;

@@ -27,7 +27,14 @@ impl ImmediateExit {
         let descriptor = unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) };
         // SAFETY: a new mapping at an address of the kernel's choice; a vCPU has at least one such page.
         let page = unsafe {
-            mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, descriptor, 0)
+            mmap(
+                std::ptr::null_mut(),
+                PAGE,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                descriptor,
+                0,
+            )
         }?;
         let page = NonNull::new(page).ok_or_else(|| io::Error::other("a mapping at address zero"))?;
         Ok(Self { page })

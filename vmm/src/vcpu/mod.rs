@@ -175,7 +175,9 @@ fn run_once(fd: &mut VcpuFd, to: &Surroundings) -> Option<EndReason> {
             return Some(EndReason::KvmInternalError { detail });
         }
         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => to.exits.interrupted(),
-        Err(error) => return Some(EndReason::KvmInternalError { detail: format!("KVM_RUN failed: {error}") }),
+        Err(error) => {
+            return Some(EndReason::KvmInternalError { detail: format!("KVM_RUN failed: {error}") });
+        }
     }
     None
 }

@@ -108,8 +108,7 @@ impl Table {
 }
 
 fn io_apic_entry(pin: u32) -> kvm_irq_routing_entry {
-    let mut entry =
-        kvm_irq_routing_entry { gsi: pin, type_: KVM_IRQ_ROUTING_IRQCHIP, ..Default::default() };
+    let mut entry = kvm_irq_routing_entry { gsi: pin, type_: KVM_IRQ_ROUTING_IRQCHIP, ..Default::default() };
     entry.u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
     entry.u.irqchip.pin = pin;
     entry

@@ -2,8 +2,8 @@
 //! describe the machine to it.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
 use linux_loader::loader::{KernelLoader, KernelLoaderResult};
@@ -146,9 +146,10 @@ mod tests {
             elf.extend(half.to_le_bytes());
         }
         let code_at = 64 + 2 * 56;
-        for (kind, offset, address, length) in
-            [(1u32, code_at, at, code.len() as u64), (4, code_at + code.len() as u64, 0, note_bytes.len() as u64)]
-        {
+        for (kind, offset, address, length) in [
+            (1u32, code_at, at, code.len() as u64),
+            (4, code_at + code.len() as u64, 0, note_bytes.len() as u64),
+        ] {
             elf.extend(kind.to_le_bytes());
             elf.extend(7u32.to_le_bytes());
             for word in [offset, address, address, length, length, 4] {

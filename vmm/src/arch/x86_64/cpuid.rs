@@ -96,11 +96,8 @@ fn adjust(entry: &mut kvm_cpuid_entry2, deadline_timer: bool, cpus: u8) {
         }
         // With it the kernel needs no PIT to calibrate or to wake from idle.
         0x6 => {
-            *entry = kvm_cpuid_entry2 {
-                function: 0x6,
-                eax: EAX6_ALWAYS_RUNNING_APIC_TIMER,
-                ..Default::default()
-            };
+            *entry =
+                kvm_cpuid_entry2 { function: 0x6, eax: EAX6_ALWAYS_RUNNING_APIC_TIMER, ..Default::default() };
         }
         // No performance counters: nothing in a sandbox reads them, and each probe would be an exit.
         0xa | 0x8000_0022 => {
@@ -195,7 +192,8 @@ mod tests {
     fn a_cache_of_the_third_level_is_shared_and_the_others_are_not() {
         let second = 2 << 5 | 2;
         let third = 3 << 5 | 3 | 0xff << 14;
-        let host = [entry(0x4, [second, 0, 0, 0]), kvm_cpuid_entry2 { index: 1, ..entry(0x4, [third, 0, 0, 0]) }];
+        let host =
+            [entry(0x4, [second, 0, 0, 0]), kvm_cpuid_entry2 { index: 1, ..entry(0x4, [third, 0, 0, 0]) }];
         let of_vcpu = Cpuid::from_supported(&host, true, 4).unwrap().of_vcpu(0);
         assert_eq!(leaf(&of_vcpu, 0x4, 0).eax >> 14 & 0xfff, 0);
         assert_eq!(leaf(&of_vcpu, 0x4, 1).eax >> 14 & 0xfff, 3);

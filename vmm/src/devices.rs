@@ -1,0 +1,96 @@
+//! The virtio devices of a machine: those every VM has, and the disks, which come and go.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use vmm_api::ControlSocket;
+
+use crate::jail::seccomp;
+use crate::launch::DiskPart;
+use crate::machine::Machine;
+use crate::pci::{AddError, Slot};
+use crate::streams::ToSupervisor;
+use crate::virtio::blk::{Blk, Disk, DiskError};
+use crate::virtio::device::VirtioDevice;
+use crate::virtio::pci::VirtioPci;
+use crate::virtio::queue_thread::ThreadPlan;
+use crate::virtio::rng::Rng;
+use crate::virtio::vsock::{Vsock, VsockHandle};
+
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    #[error("cannot start the entropy device")]
+    Rng(#[source] io::Error),
+    #[error("cannot start the vsock device")]
+    Vsock(#[source] io::Error),
+    #[error("cannot use disk {0}")]
+    Disk(String, #[source] DiskError),
+    #[error("cannot start the device of disk {0}")]
+    Blk(String, #[source] io::Error),
+    #[error("there is a disk {0} already")]
+    DiskExists(String),
+    #[error("there is no disk {0}")]
+    NoDisk(String),
+    #[error("cannot place a device on the PCI bus")]
+    Pci(#[from] AddError),
+}
+
+pub struct Devices {
+    pub vsock: VsockHandle,
+    disks: BTreeMap<String, Slot>,
+}
+
+impl Devices {
+    /// Adds the devices to the machine's bus; their threads run from here on.
+    pub fn attach(
+        machine: &Machine,
+        disks: Vec<DiskPart>,
+        control: Arc<ControlSocket>,
+    ) -> Result<Self, DeviceError> {
+        let rng = Rng::new(ThreadPlan {
+            name: "rng".to_owned(),
+            confine: || seccomp::confine(seccomp::Thread::Rng),
+            ending: Arc::clone(&machine.ending),
+        });
+        seat(machine, Box::new(rng.map_err(DeviceError::Rng)?))?;
+        let sink = Arc::new(ToSupervisor::new(control));
+        let (vsock, handle) =
+            Vsock::new(sink, Arc::clone(&machine.ending), || seccomp::confine(seccomp::Thread::Vsock))
+                .map_err(DeviceError::Vsock)?;
+        seat(machine, Box::new(vsock))?;
+        let mut devices = Self { vsock: handle, disks: BTreeMap::new() };
+        for disk in disks {
+            devices.add_disk(machine, disk)?;
+        }
+        Ok(devices)
+    }
+
+    /// The guest sees the disk when it rescans its bus.
+    pub fn add_disk(&mut self, machine: &Machine, disk: DiskPart) -> Result<(), DeviceError> {
+        let DiskPart { serial, file, access } = disk;
+        if self.disks.contains_key(&serial) {
+            return Err(DeviceError::DiskExists(serial));
+        }
+        let disk = Disk::new(file, access).map_err(|error| DeviceError::Disk(serial.clone(), error))?;
+        let plan = ThreadPlan {
+            name: "blk".to_owned(),
+            confine: || seccomp::confine(seccomp::Thread::Blk),
+            ending: Arc::clone(&machine.ending),
+        };
+        let blk = Blk::new(disk, &serial, plan).map_err(|error| DeviceError::Blk(serial.clone(), error))?;
+        let slot = seat(machine, Box::new(blk))?;
+        self.disks.insert(serial, slot);
+        Ok(())
+    }
+
+    pub fn remove_disk(&mut self, machine: &Machine, serial: &str) -> Result<(), DeviceError> {
+        let slot = self.disks.remove(serial).ok_or_else(|| DeviceError::NoDisk(serial.to_owned()))?;
+        machine.pci.remove(slot);
+        Ok(())
+    }
+}
+
+fn seat(machine: &Machine, device: Box<dyn VirtioDevice>) -> Result<Slot, AddError> {
+    machine.pci.add(Box::new(VirtioPci::new(device, machine.memory.clone())))
+}
