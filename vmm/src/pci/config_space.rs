@@ -70,13 +70,13 @@ pub struct TooManyCapabilities;
 pub(super) struct ConfigSpace {
     bytes: [u8; 256],
     writable: [u8; 256],
-    /// Id and body of each capability.
-    capabilities: Vec<(u8, Range<usize>)>,
+    /// Id and body of each.
+    writable_capabilities: Vec<(u8, Range<usize>)>,
 }
 
 impl ConfigSpace {
     pub(super) fn new(identity: &Identity, capabilities: &[Capability]) -> Result<Self, TooManyCapabilities> {
-        let mut space = Self { bytes: [0; 256], writable: [0; 256], capabilities: Vec::new() };
+        let mut space = Self { bytes: [0; 256], writable: [0; 256], writable_capabilities: Vec::new() };
         space.set(VENDOR, &identity.vendor.to_le_bytes());
         space.set(VENDOR + 2, &identity.device.to_le_bytes());
         space.set(REVISION, &(identity.class << 8 | u32::from(identity.revision)).to_le_bytes());
@@ -106,7 +106,9 @@ impl ConfigSpace {
             self.writable[body.clone()].copy_from_slice(&capability.writable);
             pointer = usize::from(at) + 1;
             at = u8::try_from(body.end.next_multiple_of(4)).map_err(|_| TooManyCapabilities)?;
-            self.capabilities.push((capability.id, body));
+            if capability.writable.iter().any(|mask| *mask != 0) {
+                self.writable_capabilities.push((capability.id, body));
+            }
         }
         if !capabilities.is_empty() {
             self.set(STATUS, &STATUS_CAPABILITIES.to_le_bytes());
@@ -127,7 +129,8 @@ impl ConfigSpace {
         for ((byte, mask), value) in self.bytes.iter_mut().zip(&self.writable).skip(start).zip(data) {
             *byte = *byte & !mask | value & mask;
         }
-        let (id, body) = self.capabilities.iter().find(|(_, body)| body.start < end && start < body.end)?;
+        let (id, body) =
+            self.writable_capabilities.iter().find(|(_, body)| body.start < end && start < body.end)?;
         Some((*id, self.bytes.get(body.clone())?))
     }
 }

@@ -11,7 +11,11 @@ mod config_ports;
 mod config_space;
 mod function;
 mod host_bridge;
+#[cfg(test)]
+pub(crate) mod mock_hypervisor;
 pub mod msix;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use bus::{AddError, PciBus, Slot};

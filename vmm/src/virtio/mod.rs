@@ -6,6 +6,8 @@
 pub mod blk;
 pub mod chain;
 pub mod device;
+#[cfg(test)]
+pub(crate) mod mock_driver;
 pub mod pci;
 pub mod queue_thread;
 pub mod rng;

@@ -180,28 +180,43 @@ enum Obeyed {
 }
 
 impl Served {
-    /// Answers all requests there are. A queue the guest has spoilt is left until the guest resets it.
+    /// Answers the requests there are. A queue the guest has spoilt is left until the guest resets it.
     fn drain(&mut self, handler: &mut impl RequestHandler) {
-        if self.try_drain(handler).is_err() {
-            self.interrupt.needs_reset();
+        match self.try_drain(handler) {
+            Ok(Drained::Empty) => {}
+            // Should this fail, the counter is full, and the doorbell rung all the same.
+            Ok(Drained::Enough) => drop(self.queue.doorbell.write(1)),
+            Err(_) => self.interrupt.needs_reset(),
         }
     }
 
-    fn try_drain(&mut self, handler: &mut impl RequestHandler) -> Result<(), virtio_queue::Error> {
+    /// Answers as many requests as the queue holds: a guest that adds them faster than they are answered
+    /// must not keep the thread from its commands.
+    fn try_drain(&mut self, handler: &mut impl RequestHandler) -> Result<Drained, virtio_queue::Error> {
         let Self { memory, queue: ActiveQueue { queue, .. }, interrupt } = self;
-        loop {
-            queue.disable_notification(&*memory)?;
-            while let Some(chain) = queue.iter(&*memory)?.next() {
-                let head = chain.head_index();
-                let written = handler.handle(chain, memory);
-                queue.add_used(&*memory, head, written)?;
-                if queue.needs_notification(&*memory)? {
-                    interrupt.used(0);
-                }
-            }
-            if !queue.enable_notification(&*memory)? {
-                return Ok(());
+        queue.disable_notification(&*memory)?;
+        for _ in 0..queue.size() {
+            let Some(chain) = queue.iter(&*memory)?.next() else {
+                return Ok(if queue.enable_notification(&*memory)? {
+                    Drained::Enough
+                } else {
+                    Drained::Empty
+                });
+            };
+            let head = chain.head_index();
+            let written = handler.handle(chain, memory);
+            queue.add_used(&*memory, head, written)?;
+            if queue.needs_notification(&*memory)? {
+                interrupt.used(0);
             }
         }
+        Ok(Drained::Enough)
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Drained {
+    Empty,
+    /// There may be more.
+    Enough,
 }

@@ -4,6 +4,8 @@
 
 mod disk;
 mod request;
+#[cfg(test)]
+mod tests;
 mod vectored;
 
 use std::io;

@@ -1,5 +1,7 @@
 //! A request of the driver (virtio 1.3 §5.2.6): a header of 16 bytes, data, and a status byte at the very end.
 
+use std::io::ErrorKind;
+
 use virtio_queue::DescriptorChain;
 use vm_memory::GuestMemoryMmap;
 
@@ -96,7 +98,10 @@ impl Requests {
         let offset = self.range(sector, length)?;
         match length {
             0 => Ok(0),
-            _ => change(offset, length, flags).map_err(|_| Failed::Io).map(|()| 0),
+            _ => change(offset, length, flags).map(|()| 0).map_err(|error| match error.kind() {
+                ErrorKind::Unsupported => Failed::Unsupported,
+                _ => Failed::Io,
+            }),
         }
     }
 

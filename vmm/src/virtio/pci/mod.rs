@@ -16,6 +16,8 @@ mod doorbell_area;
 mod interrupts;
 mod registers;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -64,3 +64,45 @@ impl RequestHandler for Entropy {
         u32::try_from(written).unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ending::Ending;
+    use crate::virtio::mock_driver::{F_VERSION_1, MockDriver, MockMachine};
+
+    #[test]
+    fn a_request_is_filled_with_entropy_up_to_a_bound() {
+        let machine = MockMachine::new();
+        let ending = std::sync::Arc::new(Ending::new().unwrap());
+        let plan = ThreadPlan { name: "rng".to_owned(), confine: || Ok(()), ending };
+        let slot = machine.add(Rng::new(plan).unwrap());
+        let mut driver = MockDriver::bind(&machine, slot);
+        driver.start(F_VERSION_1, &[16]);
+        for (length, expected) in [(64, 64), (1 << 20, MOST as u32), (0, 0)] {
+            driver.write_memory(0x20_0000, &[0; 512]);
+            let head = driver.push(0, &[(0x20_0000, length, true)]);
+            driver.ring(0);
+            assert_eq!(driver.wait_used(0), (head, expected));
+            let filled = driver.read_memory(0x20_0000, 512);
+            // Of 64 random bytes or more, all of 32 being zero has a chance of 2^-256.
+            assert_eq!(filled[..32].iter().any(|byte| *byte != 0), expected > 0);
+            assert!(filled[expected as usize..].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn a_request_with_nothing_to_write_or_outside_memory_gets_nothing() {
+        let machine = MockMachine::new();
+        let ending = std::sync::Arc::new(Ending::new().unwrap());
+        let plan = ThreadPlan { name: "rng".to_owned(), confine: || Ok(()), ending };
+        let slot = machine.add(Rng::new(plan).unwrap());
+        let mut driver = MockDriver::bind(&machine, slot);
+        driver.start(F_VERSION_1, &[16]);
+        for buffer in [(0x20_0000, 64, false), (u64::MAX - 8, 64, true)] {
+            let head = driver.push(0, &[buffer]);
+            driver.ring(0);
+            assert_eq!(driver.wait_used(0), (head, 0));
+        }
+    }
+}
