@@ -39,6 +39,18 @@ impl MockHypervisor {
         std::mem::take(&mut self.interrupts.delivered.lock().unwrap())
     }
 
+    /// Takes interrupts as `take_interrupts`, once there is one.
+    pub(crate) fn wait_interrupts(&self) -> Vec<MsiMessage> {
+        let delivered = self.interrupts.delivered.lock().unwrap();
+        let (mut delivered, timeout) = self
+            .interrupts
+            .changed
+            .wait_timeout_while(delivered, PATIENCE, |delivered| delivered.is_empty())
+            .unwrap();
+        assert!(!timeout.timed_out(), "no interrupt");
+        std::mem::take(&mut delivered)
+    }
+
     /// Looks for something after each interrupt, until there is something.
     pub(crate) fn wait<T>(&self, mut look: impl FnMut() -> Option<T>) -> T {
         let mut delivered = self.interrupts.delivered.lock().unwrap();

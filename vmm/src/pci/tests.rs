@@ -1,5 +1,7 @@
 //! The bus as a guest's kernel sees it, through its ports and memory.
 
+#![allow(clippy::cast_possible_truncation, reason = "a test panics where it is wrong")]
+
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;

@@ -1,8 +1,10 @@
 //! A driver for tests: finds a device's structures over PCI configuration, negotiates, sets up real virtqueues
 //! in real guest memory, and rings doorbells, as a kernel does.
 
+#![allow(clippy::cast_possible_truncation, reason = "a test panics where it is wrong")]
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -340,8 +342,10 @@ impl<'m> MockDriver<'m> {
         assert!(self.machine.hypervisor.ring(self.doorbell(queue)), "no doorbell");
     }
 
-    /// The next used chain's head and length, if there is one.
+    /// The next used chain's head and length, if there is one; otherwise the device interrupts when there is.
     pub(crate) fn take_used(&mut self, queue: u16) -> Option<(u16, u32)> {
+        self.set_used_event(queue, self.queues[usize::from(queue)].next_used);
+        fence(Ordering::SeqCst);
         let memory = &self.machine.memory;
         let state = &mut self.queues[usize::from(queue)];
         let index: u16 = memory.load(GuestAddress(state.base + USED + 2), Ordering::Acquire).unwrap();

@@ -43,7 +43,7 @@ impl Disk {
         }
         let file = File::from(file);
         let size = size(&file).map_err(DiskError::File)?;
-        if size % SECTOR != 0 {
+        if !size.is_multiple_of(SECTOR) {
             return Err(DiskError::Size(size));
         }
         Ok(Self { file, access, sectors: size / SECTOR })

@@ -108,7 +108,7 @@ impl Requests {
     /// Where in the file a range of whole sectors on the disk begins, in bytes.
     fn range(&self, sector: u64, length: u64) -> Result<u64, Failed> {
         let end = sector.checked_add(length.div_ceil(SECTOR)).ok_or(Failed::Io)?;
-        if length % SECTOR != 0 || end > self.disk.sectors() {
+        if !length.is_multiple_of(SECTOR) || end > self.disk.sectors() {
             return Err(Failed::Io);
         }
         Ok(sector * SECTOR)

@@ -1,5 +1,7 @@
 //! The disk driven through its transport, by drivers that keep the rules and drivers that do not.
 
+#![allow(clippy::cast_possible_truncation, reason = "a test panics where it is wrong")]
+
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -316,9 +318,8 @@ fn with_event_idx_the_driver_chooses_when_it_is_called() {
         driver.push(0, &chain);
     }
     driver.ring(0);
-    let third = rig.machine.hypervisor.wait(|| driver.used_index(0).checked_sub(3));
-    assert_eq!(third, 0);
-    assert_eq!(rig.machine.hypervisor.take_interrupts(), [MockDriver::message(1)]);
+    assert_eq!(rig.machine.hypervisor.wait_interrupts(), [MockDriver::message(1)]);
+    assert_eq!(driver.used_index(0), 3);
 }
 
 #[test]

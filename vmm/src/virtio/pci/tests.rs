@@ -1,5 +1,7 @@
 //! The transport against drivers that keep the rules and drivers that do not.
 
+#![allow(clippy::cast_possible_truncation, reason = "a test panics where it is wrong")]
+
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
