@@ -159,16 +159,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn input_ends_with_the_stream() {
+    async fn input_arrives_whole_and_ends_with_the_stream() {
         let (mut host, stream) = stream();
         let (reader, writer) = pipe();
-        host.write_all(b"typed").unwrap();
-        host.shutdown(std::net::Shutdown::Write).unwrap();
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|i| i.to_le_bytes()[0]).collect();
+        let expected = sent.clone();
+        // The host closes only its half: it may still want the output.
+        let typing = std::thread::spawn(move || {
+            host.write_all(&sent).and_then(|()| host.shutdown(std::net::Shutdown::Write)).map(|()| host)
+        });
+        let process = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            std::fs::File::from(reader).read_to_end(&mut received).map(|_| received)
+        });
         let stdin = Descriptor::new(writer).unwrap();
         input(&stream, &stdin).await.unwrap();
         drop(stdin);
-        let mut received = String::new();
-        std::fs::File::from(reader).read_to_string(&mut received).unwrap();
-        assert_eq!(received, "typed");
+        typing.join().unwrap().unwrap();
+        assert!(process.join().unwrap().unwrap() == expected);
     }
 }
