@@ -10,3 +10,6 @@ pub mod seccomp;
 
 pub use enter::{JailError, enter};
 pub use inherited::close_inherited;
+
+#[cfg(test)]
+mod tests;

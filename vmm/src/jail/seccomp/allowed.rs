@@ -96,6 +96,7 @@ pub(super) const MAIN: &[Call] = &[
     when(libc::SYS_ioctl, &[Is(1, BLKSSZGET)]),
     when(libc::SYS_ioctl, &[Is(1, BLKGETSIZE64)]),
     call(libc::SYS_eventfd2),
+    call(libc::SYS_epoll_create1),
     when(libc::SYS_ioctl, &[Is(1, KVM_IRQFD)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_IOEVENTFD)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_SET_GSI_ROUTING)]),
@@ -123,8 +124,10 @@ pub(super) const VCPU: &[Call] = &[
 ];
 
 pub(super) const BLK: &[Call] = &[
-    call(libc::SYS_poll),
-    call(libc::SYS_ppoll),
+    // Its doorbell and commands.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
     // Requests (virtio 1.3 §5.2.6): read, write, flush, discard, write zeroes.
     call(libc::SYS_preadv),
     call(libc::SYS_pwritev),
@@ -132,7 +135,13 @@ pub(super) const BLK: &[Call] = &[
     call(libc::SYS_fallocate),
 ];
 
-pub(super) const RNG: &[Call] = &[call(libc::SYS_poll), call(libc::SYS_ppoll), call(libc::SYS_getrandom)];
+pub(super) const RNG: &[Call] = &[
+    // Its doorbell and commands.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+    call(libc::SYS_getrandom),
+];
 
 pub(super) const VSOCK: &[Call] = &[
     // Its sockets, doorbells and commands.

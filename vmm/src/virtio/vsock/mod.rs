@@ -126,3 +126,6 @@ impl Drop for Vsock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,579 @@
+//! The device against a driver on real virtqueues, its thread under its real filter.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vmm_api::{GUEST_CID, RequestId};
+
+use super::credit::BUF_ALLOC;
+use super::muxer::MAX_STREAMS;
+use super::packet::{HOST_CID, Header, Ports, Shutdown, TYPE_STREAM, op};
+use super::{ConnectError, F_STREAM, QUEUE_SIZES, StreamSink, Vsock, VsockHandle};
+use crate::ending::Ending;
+use crate::jail::seccomp;
+use crate::virtio::mock_driver::{F_EVENT_IDX, F_VERSION_1, MockDriver, MockMachine};
+
+const RX: u16 = 0;
+const TX: u16 = 1;
+const HEADER: usize = 44;
+
+/// Guest memory: a buffer for each descriptor of the receive queue, then one packet to send.
+const RX_BUFFERS: u64 = 0x10_0000;
+const RX_BUFFER: u32 = 4096;
+const TX_BUFFER: u64 = 0x80_0000;
+
+/// What the guest says it has room for.
+const GUEST_ALLOC: u32 = 256 * 1024;
+
+/// What does not happen in this time never will.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+enum Arrival {
+    Incoming(u32, UnixStream),
+    Connected(RequestId, Result<UnixStream, ConnectError>),
+}
+
+struct Supervisor(Mutex<Sender<Arrival>>);
+
+impl StreamSink for Supervisor {
+    fn incoming(&self, port: u32, stream: OwnedFd) {
+        self.0.lock().unwrap().send(Arrival::Incoming(port, stream.into())).unwrap();
+    }
+
+    fn connected(&self, request: RequestId, result: Result<OwnedFd, ConnectError>) {
+        let arrival = Arrival::Connected(request, result.map(UnixStream::from));
+        self.0.lock().unwrap().send(arrival).unwrap();
+    }
+}
+
+/// A machine with a vsock device, and its supervisor.
+struct Host {
+    machine: MockMachine,
+    handle: VsockHandle,
+    arrivals: Receiver<Arrival>,
+}
+
+impl Host {
+    fn new() -> (Self, crate::pci::Slot) {
+        let machine = MockMachine::new();
+        let (sender, arrivals) = channel();
+        let ending = Arc::new(Ending::new().unwrap());
+        let sink = Arc::new(Supervisor(Mutex::new(sender)));
+        let (vsock, handle) = Vsock::new(sink, ending, || seccomp::confine(seccomp::Thread::Vsock)).unwrap();
+        let slot = machine.add(vsock);
+        (Self { machine, handle, arrivals }, slot)
+    }
+
+    fn incoming(&self) -> (u32, UnixStream) {
+        match self.arrivals.recv_timeout(PATIENCE).unwrap() {
+            Arrival::Incoming(port, stream) => (port, stream),
+            Arrival::Connected(request, _) => panic!("request {request} was answered"),
+        }
+    }
+
+    fn connected(&self, request: RequestId) -> Result<UnixStream, ConnectError> {
+        match self.arrivals.recv_timeout(PATIENCE).unwrap() {
+            Arrival::Connected(answered, result) if answered == request => result,
+            _ => panic!("something else arrived"),
+        }
+    }
+}
+
+/// The guest's driver and its sockets.
+struct Guest<'m> {
+    driver: MockDriver<'m>,
+    /// Addresses of the receive buffers the device has, in order.
+    given: VecDeque<u64>,
+}
+
+impl<'m> Guest<'m> {
+    /// Ready, all receive buffers given.
+    fn start(host: &'m Host, slot: crate::pci::Slot) -> Self {
+        let mut guest = Self::start_without_buffers(host, slot);
+        guest.give_buffers(QUEUE_SIZES[0]);
+        guest
+    }
+
+    fn start_without_buffers(host: &'m Host, slot: crate::pci::Slot) -> Self {
+        let mut driver = MockDriver::bind(&host.machine, slot);
+        driver.start(F_VERSION_1 | F_EVENT_IDX | F_STREAM, &QUEUE_SIZES);
+        Self { driver, given: VecDeque::new() }
+    }
+
+    fn give_buffers(&mut self, count: u16) {
+        for index in 0..count {
+            self.give_buffer(RX_BUFFERS + u64::from(index) * u64::from(RX_BUFFER));
+        }
+        self.driver.ring(RX);
+    }
+
+    fn give_buffer(&mut self, address: u64) {
+        self.driver.push(RX, &[(address, RX_BUFFER, true)]);
+        self.given.push_back(address);
+    }
+
+    /// The next packet from the host, if there is one. Its buffer goes back.
+    fn poll(&mut self) -> Option<(Header, Vec<u8>)> {
+        let (_, length) = self.driver.take_used(RX)?;
+        let address = self.given.pop_front().unwrap();
+        let bytes = self.driver.read_memory(address, length as usize);
+        self.give_buffer(address);
+        self.driver.ring(RX);
+        let (header, payload) = bytes.split_first_chunk::<HEADER>().unwrap();
+        let header = Header::from_bytes(header);
+        assert_eq!(header.len as usize, payload.len());
+        assert_eq!((header.src_cid, header.dst_cid), (HOST_CID, GUEST_CID));
+        Some((header, payload.to_vec()))
+    }
+
+    fn receive(&mut self) -> (Header, Vec<u8>) {
+        let hypervisor = Arc::clone(&self.driver.machine.hypervisor);
+        hypervisor.wait(|| self.poll())
+    }
+
+    /// Receives a packet that has to be of this kind.
+    fn expect(&mut self, op: u16) -> Header {
+        let (header, _) = self.receive();
+        assert_eq!(header.op, op, "{header:?}");
+        header
+    }
+
+    /// Sends a packet, its payload cut in two, and waits until the device has taken it.
+    fn send(&mut self, header: Header, payload: &[u8]) {
+        let half = payload.len() / 2;
+        self.driver.write_memory(TX_BUFFER, &header.to_bytes());
+        self.driver.write_memory(TX_BUFFER + HEADER as u64, payload);
+        let mut buffers = vec![(TX_BUFFER, (HEADER + half) as u32, false)];
+        if payload.len() > half {
+            buffers.push((TX_BUFFER + (HEADER + half) as u64, (payload.len() - half) as u32, false));
+        }
+        self.driver.push(TX, &buffers);
+        self.driver.ring(TX);
+        self.driver.wait_used(TX);
+    }
+
+    fn say(&mut self, ports: Ports, op: u16) {
+        self.send(packet(ports, op), &[]);
+    }
+
+    fn write(&mut self, ports: Ports, payload: &[u8]) {
+        self.send(Header { len: payload.len() as u32, ..packet(ports, op::RW) }, payload);
+    }
+
+    fn shut_down(&mut self, ports: Ports, ended: Shutdown) {
+        self.send(Header { flags: ended.flags(), ..packet(ports, op::SHUTDOWN) }, &[]);
+    }
+}
+
+fn packet(ports: Ports, op: u16) -> Header {
+    Header {
+        src_cid: GUEST_CID,
+        dst_cid: HOST_CID,
+        src_port: ports.guest,
+        dst_port: ports.host,
+        len: 0,
+        kind: TYPE_STREAM,
+        op,
+        flags: 0,
+        buf_alloc: GUEST_ALLOC,
+        fwd_cnt: 0,
+    }
+}
+
+const PORTS: Ports = Ports { host: 1024, guest: 40_000 };
+const SEND: Shutdown = Shutdown { receive: false, send: true };
+
+/// A guest that is connected to the announced port.
+fn connected(host: &Host, slot: crate::pci::Slot) -> (Guest<'_>, UnixStream) {
+    host.handle.listen(PORTS.host);
+    let mut guest = Guest::start(host, slot);
+    guest.say(PORTS, op::REQUEST);
+    guest.expect(op::RESPONSE);
+    let (port, stream) = host.incoming();
+    assert_eq!(port, PORTS.host);
+    (guest, stream)
+}
+
+fn read_all(stream: &mut UnixStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at.wrapping_mul(31) >> 3) as u8).collect()
+}
+
+#[test]
+fn the_configuration_space_holds_the_guests_address() {
+    let (host, slot) = Host::new();
+    let guest = Guest::start(&host, slot);
+    assert_eq!(guest.driver.device_config(0, 8), GUEST_CID);
+    assert_eq!(guest.driver.device_config(4, 4), 0);
+}
+
+#[test]
+fn a_guest_reaches_an_announced_port_and_bytes_go_both_ways() {
+    let (host, slot) = Host::new();
+    let (mut guest, mut stream) = connected(&host, slot);
+    guest.write(PORTS, b"from the guest");
+    let mut bytes = [0; 14];
+    stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"from the guest");
+    stream.write_all(b"from the host").unwrap();
+    let (header, payload) = guest.receive();
+    assert_eq!((header.op, header.src_port, header.dst_port), (op::RW, PORTS.host, PORTS.guest));
+    assert_eq!(payload, b"from the host");
+    assert_eq!(header.fwd_cnt, 14);
+    assert_eq!(header.buf_alloc, BUF_ALLOC);
+}
+
+#[test]
+fn the_host_reaches_a_port_the_guest_listens_on() {
+    let (host, slot) = Host::new();
+    let mut guest = Guest::start(&host, slot);
+    host.handle.connect(7, 1025);
+    let request = guest.expect(op::REQUEST);
+    assert_eq!(request.dst_port, 1025);
+    let ports = Ports { host: request.src_port, guest: 1025 };
+    guest.say(ports, op::RESPONSE);
+    let mut stream = host.connected(7).unwrap();
+    guest.write(ports, b"hello");
+    guest.shut_down(ports, Shutdown::BOTH);
+    assert_eq!(read_all(&mut stream), b"hello");
+}
+
+#[test]
+fn a_port_nobody_listens_on_is_refused_in_words() {
+    let (host, slot) = Host::new();
+    let mut guest = Guest::start(&host, slot);
+    host.handle.connect(1, 9);
+    let request = guest.expect(op::REQUEST);
+    guest.say(Ports { host: request.src_port, guest: 9 }, op::RST);
+    let error = host.connected(1).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot connect to the guest's vsock port 9: nobody there listens on it"
+    );
+}
+
+#[test]
+fn connecting_before_there_is_a_driver_fails_at_once() {
+    let (host, _) = Host::new();
+    host.handle.connect(1, 1024);
+    assert!(matches!(host.connected(1), Err(ConnectError::NoDriver { port: 1024 })));
+}
+
+#[test]
+fn what_the_guest_has_no_business_with_is_reset() {
+    let (host, slot) = Host::new();
+    let (mut guest, _stream) = connected(&host, slot);
+    let elsewhere = Ports { host: 1025, guest: 50 };
+    for wrong in [
+        packet(elsewhere, op::REQUEST),
+        packet(elsewhere, op::RW),
+        packet(elsewhere, op::RESPONSE),
+        packet(elsewhere, op::CREDIT_REQUEST),
+        Header { dst_cid: 77, ..packet(Ports { guest: 51, ..PORTS }, op::REQUEST) },
+        Header { kind: 2, ..packet(Ports { guest: 52, ..PORTS }, op::REQUEST) },
+    ] {
+        guest.driver.write_memory(TX_BUFFER, &wrong.to_bytes());
+        guest.driver.push(TX, &[(TX_BUFFER, HEADER as u32, false)]);
+        guest.driver.ring(TX);
+        guest.driver.wait_used(TX);
+        let hypervisor = Arc::clone(&guest.driver.machine.hypervisor);
+        let (_, length) = hypervisor.wait(|| guest.driver.take_used(RX));
+        let address = guest.given.pop_front().unwrap();
+        let bytes = guest.driver.read_memory(address, length as usize);
+        guest.give_buffer(address);
+        let reset = Header::from_bytes(bytes.first_chunk().unwrap());
+        assert_eq!(reset, Header { buf_alloc: 0, ..wrong.refusal() });
+    }
+}
+
+#[test]
+fn a_reset_is_not_answered_and_a_foreign_sender_not_heard() {
+    let (host, slot) = Host::new();
+    let (mut guest, _stream) = connected(&host, slot);
+    guest.say(Ports { host: 1, guest: 1 }, op::RST);
+    guest.send(Header { src_cid: 9, ..packet(PORTS, op::RST) }, &[]);
+    // The connection stands, and nothing came before the answer.
+    guest.say(PORTS, op::CREDIT_REQUEST);
+    guest.expect(op::CREDIT_UPDATE);
+}
+
+#[test]
+fn each_direction_ends_by_itself_and_behind_its_data() {
+    let (host, slot) = Host::new();
+    let (mut guest, mut stream) = connected(&host, slot);
+    guest.write(PORTS, b"last words");
+    guest.shut_down(PORTS, SEND);
+    assert_eq!(read_all(&mut stream), b"last words");
+    stream.write_all(b"an answer").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(guest.receive().1, b"an answer");
+    let end = guest.expect(op::SHUTDOWN);
+    assert!(Shutdown::from_flags(end.flags).send);
+    guest.shut_down(PORTS, Shutdown::BOTH);
+    guest.expect(op::RST);
+}
+
+#[test]
+fn a_guest_that_receives_no_more_stops_the_hosts_writer() {
+    let (host, slot) = Host::new();
+    let (mut guest, mut stream) = connected(&host, slot);
+    guest.shut_down(PORTS, Shutdown { receive: true, send: false });
+    assert_eq!(stream.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    guest.write(PORTS, b"still heard");
+    let mut bytes = [0; 11];
+    stream.read_exact(&mut bytes).unwrap();
+}
+
+#[test]
+fn a_host_that_goes_away_ends_both_directions() {
+    let (host, slot) = Host::new();
+    let (mut guest, mut stream) = connected(&host, slot);
+    stream.write_all(b"bye").unwrap();
+    drop(stream);
+    assert_eq!(guest.receive().1, b"bye");
+    let mut told = Shutdown::default();
+    while told != Shutdown::BOTH {
+        told = told.and(Shutdown::from_flags(guest.expect(op::SHUTDOWN).flags));
+    }
+    // What the guest had under way is swallowed; then it confirms, and the ports are free again.
+    guest.write(PORTS, b"late");
+    guest.say(PORTS, op::RST);
+    guest.say(PORTS, op::REQUEST);
+    guest.expect(op::RESPONSE);
+}
+
+#[test]
+fn a_guest_that_closes_leaves_its_data_to_a_slow_reader() {
+    let (host, slot) = Host::new();
+    let (mut guest, mut stream) = connected(&host, slot);
+    let mut sent = Vec::new();
+    // More than the socket takes, so that some of it waits in the device.
+    for chunk in pattern(3 * 65536).chunks(65536) {
+        guest.write(PORTS, chunk);
+        sent.extend_from_slice(chunk);
+    }
+    // Input that nobody will read does not spoil the end of the output.
+    stream.write_all(b"unread").unwrap();
+    guest.shut_down(PORTS, Shutdown::BOTH);
+    while guest.receive().0.op != op::RST {}
+    guest.say(PORTS, op::REQUEST);
+    guest.expect(op::RESPONSE);
+    assert!(read_all(&mut stream) == sent);
+}
+
+#[test]
+fn megabytes_go_both_ways_at_once_and_arrive_whole() {
+    const LENGTH: usize = 12 << 20;
+    let (host, slot) = Host::new();
+    let (mut guest, stream) = connected(&host, slot);
+    let echo = std::thread::spawn(move || {
+        let (mut from, mut to) = (stream.try_clone().unwrap(), stream);
+        std::io::copy(&mut from, &mut to).unwrap();
+        to.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let data = pattern(LENGTH);
+    let (mut sent, mut room, mut back) = (0usize, BUF_ALLOC, Vec::new());
+    let hypervisor = Arc::clone(&guest.driver.machine.hypervisor);
+    loop {
+        let header = Header { fwd_cnt: back.len() as u32, ..packet(PORTS, op::RW) };
+        let step = (LENGTH - sent).min(room as usize).min(60_000);
+        if step > 0 {
+            guest.send(Header { len: step as u32, ..header }, &data[sent..sent + step]);
+            sent += step;
+            if sent == LENGTH {
+                guest.send(Header { op: op::SHUTDOWN, flags: SEND.flags(), ..header }, &[]);
+            }
+        } else {
+            // Room opens up as the host reads, which waits for what it wrote to be read here.
+            guest.send(Header { op: op::CREDIT_UPDATE, ..header }, &[]);
+        }
+        let mut heard = match step {
+            0 => Some(hypervisor.wait(|| guest.poll())),
+            _ => guest.poll(),
+        };
+        while let Some((header, payload)) = heard {
+            back.extend_from_slice(&payload);
+            room = header.buf_alloc - (sent as u32).wrapping_sub(header.fwd_cnt);
+            if header.op == op::SHUTDOWN {
+                echo.join().unwrap();
+                assert!(back == data);
+                return;
+            }
+            heard = guest.poll();
+        }
+    }
+}
+
+#[test]
+fn a_guest_without_buffers_loses_nothing() {
+    let (host, slot) = Host::new();
+    host.handle.listen(PORTS.host);
+    let mut guest = Guest::start_without_buffers(&host, slot);
+    guest.say(PORTS, op::REQUEST);
+    let (_, mut stream) = host.incoming();
+    let data = pattern(100_000);
+    stream.write_all(&data).unwrap();
+    drop(stream);
+    guest.give_buffers(1);
+    guest.expect(op::RESPONSE);
+    let mut back = Vec::new();
+    while back.len() < data.len() {
+        back.extend(guest.receive().1);
+    }
+    assert!(back == data);
+    guest.expect(op::SHUTDOWN);
+}
+
+#[test]
+fn no_more_is_sent_than_the_guest_has_room_for() {
+    let (host, slot) = Host::new();
+    host.handle.listen(PORTS.host);
+    let mut guest = Guest::start(&host, slot);
+    guest.send(Header { buf_alloc: 10, ..packet(PORTS, op::REQUEST) }, &[]);
+    guest.expect(op::RESPONSE);
+    let (_, mut stream) = host.incoming();
+    stream.write_all(b"0123456789abcdef").unwrap();
+    assert_eq!(guest.receive().1, b"0123456789");
+    guest.expect(op::CREDIT_REQUEST);
+    guest.send(Header { buf_alloc: 10, fwd_cnt: 10, ..packet(PORTS, op::CREDIT_UPDATE) }, &[]);
+    assert_eq!(guest.receive().1, b"abcdef");
+}
+
+#[test]
+fn a_guest_that_sends_more_than_there_is_room_for_is_reset() {
+    let (host, slot) = Host::new();
+    let (mut guest, stream) = connected(&host, slot);
+    let chunk = pattern(65536);
+    let mut written = 0;
+    let reset = loop {
+        guest.write(PORTS, &chunk);
+        written += chunk.len();
+        if let Some((header, _)) = guest.poll()
+            && header.op == op::RST
+        {
+            break header;
+        }
+        // The socket's buffer, the device's, and one packet too much.
+        assert!(written < 4 << 20, "there is no bound");
+    };
+    assert_eq!(reset.dst_port, PORTS.guest);
+    drop(stream);
+}
+
+#[test]
+fn lengths_beyond_the_buffers_are_reset() {
+    let (host, slot) = Host::new();
+    let (mut guest, mut stream) = connected(&host, slot);
+    guest.send(Header { len: u32::MAX, ..packet(PORTS, op::RW) }, b"short");
+    guest.expect(op::RST);
+    assert_eq!(read_all(&mut stream), b"");
+}
+
+#[test]
+fn streams_are_bounded_and_freed_ones_serve_again() {
+    let (host, slot) = Host::new();
+    host.handle.listen(PORTS.host);
+    let mut guest = Guest::start(&host, slot);
+    let mut streams = Vec::new();
+    let most = u32::try_from(MAX_STREAMS).unwrap();
+    for guest_port in 0..most {
+        guest.say(Ports { guest: guest_port, ..PORTS }, op::REQUEST);
+        guest.expect(op::RESPONSE);
+        streams.push(host.incoming().1);
+    }
+    guest.say(Ports { guest: most, ..PORTS }, op::REQUEST);
+    guest.expect(op::RST);
+    host.handle.connect(5, 1);
+    assert!(matches!(host.connected(5), Err(ConnectError::TooManyStreams { .. })));
+    guest.say(Ports { guest: 3, ..PORTS }, op::RST);
+    guest.say(Ports { guest: most, ..PORTS }, op::REQUEST);
+    guest.expect(op::RESPONSE);
+}
+
+#[test]
+fn streams_take_turns() {
+    let (host, slot) = Host::new();
+    let (mut guest, mut first) = connected(&host, slot);
+    let other = Ports { guest: PORTS.guest + 1, ..PORTS };
+    guest.say(other, op::REQUEST);
+    guest.expect(op::RESPONSE);
+    let mut second = host.incoming().1;
+    first.write_all(&pattern(100_000)).unwrap();
+    second.write_all(b"me too").unwrap();
+    let mut ahead = 0;
+    while guest.receive().0.dst_port != other.guest {
+        ahead += 1;
+    }
+    // The first stream alone fills 25 buffers of 4 KiB; it may have sent some before the second wrote.
+    assert!(ahead <= 25);
+    assert_eq!(guest.receive().0.dst_port, PORTS.guest);
+}
+
+#[test]
+fn a_reset_of_the_device_ends_streams_and_leaves_it_usable() {
+    let (host, slot) = Host::new();
+    let (mut guest, mut stream) = connected(&host, slot);
+    guest.write(PORTS, b"before");
+    host.handle.connect(3, 1);
+    guest.expect(op::REQUEST);
+    guest.driver.start(F_VERSION_1 | F_EVENT_IDX, &QUEUE_SIZES);
+    guest.given.clear();
+    guest.give_buffers(QUEUE_SIZES[0]);
+    assert!(matches!(host.connected(3), Err(ConnectError::Reset { port: 1 })));
+    assert_eq!(read_all(&mut stream), b"before");
+    guest.say(PORTS, op::REQUEST);
+    guest.expect(op::RESPONSE);
+    host.incoming();
+}
+
+fn any_packet() -> impl Strategy<Value = (Header, usize)> {
+    let header = (0..12u16, 0..4u32, 0..3u32, 0..6u32, prop_oneof![0..9u32, Just(70_000), any::<u32>()]);
+    let lies = (prop_oneof![Just(HOST_CID), any::<u64>()], prop_oneof![Just(1), any::<u16>()], any::<u32>(), any::<u32>());
+    (header, lies, 0..200usize).prop_map(|((op, guest, host, flags, len), (dst_cid, kind, alloc, forwarded), payload)| {
+        let ports = Ports { host: 1023 + host, guest };
+        let header = Header { dst_cid, kind, flags, len, buf_alloc: alloc, fwd_cnt: forwarded, ..packet(ports, op) };
+        (header, payload)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a guest sends, the device goes on serving those who keep to the rules.
+    #[test]
+    fn lies_do_no_harm(packets in prop::collection::vec(any_packet(), 1..60)) {
+        let (host, slot) = Host::new();
+        host.handle.listen(PORTS.host);
+        let mut guest = Guest::start(&host, slot);
+        for (header, payload) in packets {
+            guest.send(header, &pattern(payload));
+            while guest.driver.take_used(RX).is_some() {
+                let address = guest.given.pop_front().unwrap();
+                guest.give_buffer(address);
+            }
+            guest.driver.ring(RX);
+        }
+        guest.say(PORTS, op::REQUEST);
+        let hypervisor = Arc::clone(&guest.driver.machine.hypervisor);
+        hypervisor.wait(|| {
+            let (_, length) = guest.driver.take_used(RX)?;
+            let address = guest.given.pop_front().unwrap();
+            let bytes = guest.driver.read_memory(address, length as usize);
+            guest.give_buffer(address);
+            guest.driver.ring(RX);
+            let header = Header::from_bytes(bytes.first_chunk().unwrap());
+            (header.op == op::RESPONSE && header.dst_port == PORTS.guest).then_some(())
+        });
+    }
+}
