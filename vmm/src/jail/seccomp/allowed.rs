@@ -3,12 +3,6 @@
 //! Calls of one number are alternatives. Arguments count from 0; where they are descriptors or plain numbers
 //! the kernel looks at 32 bits, and so do the filters.
 
-#![expect(
-    clippy::cast_sign_loss,
-    clippy::cast_possible_truncation,
-    reason = "constants of libc, whose types are not those of a filter's arguments"
-)]
-
 use vmm_api::CONTROL_FD;
 
 /// A system call, with what its arguments have to be.
