@@ -6,7 +6,6 @@ use vmm_api::CONTROL_FD;
 
 /// Closes every descriptor beyond standard input, output, error and the control socket. Call it before
 /// anything else opens one.
-#[expect(clippy::cast_sign_loss, reason = "the control socket's number is positive")]
 pub fn close_inherited() -> io::Result<()> {
     const FIRST: libc::c_uint = CONTROL_FD as libc::c_uint + 1;
     // SAFETY: nothing in this process owns these descriptors: it has opened none yet.
