@@ -65,7 +65,7 @@ pub enum ImportError {
         diff_id: Sha256,
         /// The reason.
         #[source]
-        cause: ImportCause,
+        cause: Box<ImportCause>,
     },
 }
 
@@ -117,7 +117,7 @@ impl LayerCache {
                 self.import(image, layer, &path, limits, progress).map_err(|cause| ImportError::Layer {
                     reference: image.reference().clone(),
                     diff_id: layer.diff_id,
-                    cause,
+                    cause: Box::new(cause),
                 })?;
                 progress.end(layer);
             }

@@ -77,9 +77,9 @@ impl InodePlan {
             DataLayout::FlatInline => self.head_size() + self.tail_size,
             DataLayout::FlatPlain | DataLayout::ChunkBased => self.head_size(),
         };
-        match offset % BLOCK + whole as u64 {
-            end if end > BLOCK && offset % BLOCK != 0 => offset.next_multiple_of(BLOCK),
-            _ => offset,
+        match offset % BLOCK + whole as u64 > BLOCK {
+            true => offset.next_multiple_of(BLOCK),
+            false => offset,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Imported layers, mounted by the kernel, against reference unpacks by GNU tar and umoci. Wants root.
 
+#![allow(clippy::expect_used, reason = "a test fails so")]
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
