@@ -127,7 +127,7 @@ fn blobs_must_be_what_their_digests_say() {
     ] {
         let fixture = Fixture::new();
         let descriptor = fixture.blob(GZIP, &gzip(&tar));
-        let manifest = fixture.manifest("amd64", &[descriptor.clone()], &[sha256(&tar)]);
+        let manifest = fixture.manifest("amd64", std::slice::from_ref(&descriptor), &[sha256(&tar)]);
         fixture.index(&[manifest]);
         let hex = &descriptor["digest"].as_str().unwrap()["sha256:".len()..];
         fs::write(fixture.path("image/blobs/sha256").join(hex), stored).unwrap();
@@ -144,7 +144,7 @@ fn content_must_be_what_the_configuration_says() {
     let fixture = Fixture::new();
     let layer = fixture.blob(PLAIN, &tar);
     let stated = sha256(b"something else");
-    fixture.index(&[fixture.manifest("amd64", &[layer], &[stated.clone()])]);
+    fixture.index(&[fixture.manifest("amd64", &[layer], std::slice::from_ref(&stated))]);
     let error = fixture.import(&Limits::default()).unwrap_err();
     for word in ["diff_id does not match", &stated, &sha256(&tar)] {
         assert!(error.contains(word), "{error}");
