@@ -24,7 +24,7 @@ use crate::installation::Installation;
 use crate::kernel_arguments::command_line;
 use crate::memory::{MemoryError, vm_memory};
 use crate::process_id::ProcessId;
-use crate::record::{Claim, RecordError, State, StateDir};
+use crate::record::{Claim, RecordError, StateDir};
 use crate::sandbox::Sandbox;
 use crate::scratch::ScratchError;
 use crate::timeline::Timeline;
@@ -105,7 +105,6 @@ impl Sandbox {
         let guest = adopt(vmm.handle(), events, &config.hostname, timeline).await?;
 
         let broker = Broker::serve(claim.directory(), vmm.handle().clone()).map_err(LaunchError::Broker)?;
-        claim.update(|record| record.state = State::Running)?;
         Ok(Self { broker, vmm, claim, guest, rootfs, timeline: timeline.clone() })
     }
 }

@@ -6,7 +6,7 @@ use crate::broker::Broker;
 use crate::container::Rootfs;
 use crate::ended::Ended;
 use crate::guest::{Guest, GuestError};
-use crate::record::{Claim, Record};
+use crate::record::{Claim, Record, RecordError, State};
 use crate::timeline::Timeline;
 use crate::vmm::Vmm;
 
@@ -35,6 +35,11 @@ impl Sandbox {
 
     pub fn record(&self) -> &Record {
         self.claim.record()
+    }
+
+    /// Says in the record that the sandbox's container runs: others may enter from now on.
+    pub fn set_running(&mut self) -> Result<(), RecordError> {
+        self.claim.update(|record| record.state = State::Running)
     }
 
     /// Waits for the VM's end.

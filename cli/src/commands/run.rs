@@ -5,7 +5,7 @@ use std::io;
 use oci_spec::runtime::Spec;
 use sandbox::{
     ContainerConfig, CreateError, DEFAULT_SCRATCH_SIZE, Installation, InstallationError, Label, LaunchError,
-    Sandbox, SandboxConfig, Scratch, StateDir, Stdio, Timeline,
+    RecordError, Sandbox, SandboxConfig, Scratch, StateDir, Stdio, Timeline,
 };
 
 use crate::args::RunArgs;
@@ -35,6 +35,8 @@ pub(crate) enum RunError {
     Id(#[source] io::Error),
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error(transparent)]
     Create(#[from] CreateError),
 }
@@ -97,8 +99,9 @@ impl Start<'_> {
         let spec = spec::spec(&container)?;
 
         let config = self.sandbox_config(&id, image, &container, &spec);
-        let sandbox = Sandbox::launch(self.installation, self.state, config, self.timeline).await?;
+        let mut sandbox = Sandbox::launch(self.installation, self.state, config, self.timeline).await?;
         let foreground = self.start_container(&sandbox, &id, container, spec).await?;
+        sandbox.set_running()?;
         Ok((sandbox, foreground))
     }
 

@@ -62,7 +62,6 @@ fn is_empty(directory: &Path) -> bool {
 async fn a_process_has_its_own_streams_and_its_exit_code_and_nothing_stays() {
     let host = Host::new();
     let sandbox = launch(&host, "one", fake::WELL).await.unwrap();
-    assert_eq!(host.state().find("one").unwrap().state, State::Running);
 
     let (process, streams) = create(&sandbox, fake::CAT, PIPES).await.unwrap();
     process.start().await.unwrap();
@@ -176,9 +175,13 @@ async fn the_end_of_the_vm_ends_the_wait_for_a_process() {
 #[tokio::test]
 async fn another_process_executes_and_signals_through_the_broker() {
     let host = Host::new();
-    let sandbox = launch(&host, "shared", fake::WELL).await.unwrap();
+    let mut sandbox = launch(&host, "shared", fake::WELL).await.unwrap();
     let (process, _streams) = create(&sandbox, fake::CAT, PIPES).await.unwrap();
     process.start().await.unwrap();
+    let early = Attached::open(&host.state(), "shared").await;
+    assert!(matches!(early, Err(AttachError::Starting(_))));
+    sandbox.set_running().unwrap();
+    assert_eq!(host.state().find("shared").unwrap().state, State::Running);
 
     let attached = Attached::open(&host.state(), "shared0").await.unwrap();
     let exec = ExecConfig {
