@@ -1,4 +1,5 @@
-//! The layers' files: one EROFS image for each layer, in one directory, named by diff_id.
+//! The layers' files: one EROFS image for each layer, in one directory, named by diff_id. A layer that leaves out
+//! entries for directories it has files in takes their attributes from the layers below: its name tells those, too.
 //!
 //! A file of that name is whole and proven, or it is not there. Several processes may import the same layer at the
 //! same time: each makes the same file, and the first one's stays.
@@ -81,6 +82,9 @@ pub enum ImportCause {
     /// The disk is full.
     #[error("no space left in {}", .0.display())]
     NoSpace(PathBuf),
+    /// A layer below it cannot be read.
+    #[error("cannot look into the layers below it: {0}")]
+    Below(#[source] io::Error),
     /// Its image would be larger than the limit.
     #[error("its image takes more than the limit of {0} bytes")]
     TooLarge(u64),
@@ -110,45 +114,59 @@ impl LayerCache {
         let error = |source| ImportError::Cache { path: self.directory.clone(), source };
         std::fs::create_dir_all(&self.directory).map_err(error)?;
         staged::sweep(&self.directory).map_err(error)?;
-        let layers = image.layers().iter().map(|layer| {
-            let path = self.directory.join(format!("{}.erofs", layer.diff_id.hex()));
-            if !path.try_exists().map_err(error)? {
-                progress.begin(layer);
-                self.import(image, layer, &path, limits, progress).map_err(|cause| ImportError::Layer {
-                    reference: image.reference().clone(),
-                    diff_id: layer.diff_id,
-                    cause: Box::new(cause),
-                })?;
-                progress.end(layer);
-            }
+        let mut layers: Vec<Layer> = Vec::new();
+        for layer in image.layers() {
+            let names = Names::new(&self.directory, layer.diff_id, &layers);
+            let path = match names.existing().map_err(error)? {
+                Some(path) => path,
+                None => {
+                    progress.begin(layer);
+                    let path =
+                        self.import(image, layer, names, &layers, limits, progress).map_err(|cause| {
+                            let (reference, diff_id) = (image.reference().clone(), layer.diff_id);
+                            ImportError::Layer { reference, diff_id, cause: Box::new(cause) }
+                        })?;
+                    progress.end(layer);
+                    path
+                }
+            };
             let size = path.metadata().map_err(error)?.len();
-            Ok(Layer { diff_id: layer.diff_id, path, size })
-        });
-        layers.collect()
+            layers.push(Layer { diff_id: layer.diff_id, path, size });
+        }
+        Ok(layers)
     }
 
+    /// Makes a layer's file, which is to lie upon those `below`; its path.
     fn import(
         &self,
         image: &Image,
         layer: &LayerDescriptor,
-        path: &Path,
+        names: Names,
+        below: &[Layer],
         limits: &Limits,
         progress: &mut dyn Progress,
-    ) -> Result<(), ImportCause> {
+    ) -> Result<PathBuf, ImportCause> {
+        let failed = |error| self.write_cause(error, limits);
         let blob = image.blob(layer).map_err(DecodeError::Read)?;
-        let staged = StagedFile::new(&self.directory).map_err(|error| self.write_cause(error, limits))?;
-        let file = staged.handle().map_err(|error| self.write_cause(error, limits))?;
-        let mut writer = Writer::new(file, limits.layer_bytes);
+        let staged = StagedFile::new(&self.directory).map_err(failed)?;
+        let mut writer = Writer::new(staged.handle().map_err(failed)?, limits.layer_bytes);
         let check = BlobCheck { digest: layer.digest, size: layer.size, diff_id: layer.diff_id };
         let mut read = |bytes| progress.read(layer, bytes);
-        let tree = layer::decode(blob, &check, limits, &mut read, |archive| {
+        let mut tree = layer::decode(blob, &check, limits, &mut read, |archive| {
             layer::unpack(archive, &mut writer, limits).map_err(|error| match error {
-                UnpackError::Write(error) => self.write_cause(error, limits),
+                UnpackError::Write(error) => failed(error),
                 error => ImportCause::Unpack(error),
             })
         })?;
-        let published = writer.finish(&tree, uuid(&layer.diff_id)).and_then(|()| staged.publish(path));
-        published.map_err(|error| self.write_cause(error, limits))
+        let implied = layer::find_implied(&tree);
+        let path = if implied.is_empty() { names.alone } else { names.upon };
+        if !implied.is_empty() {
+            let below: Vec<PathBuf> = below.iter().map(|layer| layer.path.clone()).collect();
+            layer::copy_up(&mut tree, &implied, &below).map_err(ImportCause::Below)?;
+        }
+        let finished = writer.finish(&tree, uuid(&layer.diff_id)).and_then(|()| staged.publish(&path));
+        finished.map_err(failed)?;
+        Ok(path)
     }
 
     /// What a failed write means.
@@ -160,6 +178,35 @@ impl LayerCache {
             }
             _ => ImportCause::Write { path: self.directory.clone(), source: error },
         }
+    }
+}
+
+/// The names a layer's file may have.
+struct Names {
+    /// By diff_id: the file is the same in every image.
+    alone: PathBuf,
+    /// By diff_id and all layers below, where it has attributes from those.
+    upon: PathBuf,
+}
+
+impl Names {
+    fn new(directory: &Path, diff_id: Sha256, below: &[Layer]) -> Names {
+        let below: String = below.iter().map(|layer| layer.diff_id.to_string()).collect();
+        let below = Sha256::of(below.as_bytes());
+        Names {
+            alone: directory.join(format!("{}.erofs", diff_id.hex())),
+            upon: directory.join(format!("{}-on-{}.erofs", diff_id.hex(), below.hex())),
+        }
+    }
+
+    /// The one that is there.
+    fn existing(&self) -> io::Result<Option<PathBuf>> {
+        for path in [&self.alone, &self.upon] {
+            if path.try_exists()? {
+                return Ok(Some(path.clone()));
+            }
+        }
+        Ok(None)
     }
 }
 

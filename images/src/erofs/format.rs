@@ -9,6 +9,9 @@ pub(crate) const INODE_SLOT: u64 = 32;
 pub(crate) const NULL_BLOCK: u32 = u32::MAX;
 
 const SUPER_OFFSET: usize = 1024;
+/// Fields of the superblock, from the image's start.
+pub(crate) const ROOT_NID_FIELD: usize = SUPER_OFFSET + 14;
+pub(crate) const META_BLOCK_FIELD: usize = SUPER_OFFSET + 40;
 const MAGIC: u32 = 0xe0f5_e1e2;
 const COMPAT_SB_CHECKSUM: u32 = 1;
 const COMPAT_MTIME: u32 = 2;

@@ -17,11 +17,13 @@ mod directory;
 mod format;
 mod inode;
 mod placement;
+mod reader;
 mod tree;
 mod writer;
 mod xattr;
 
 pub(crate) use data::{Data, Span};
+pub(crate) use reader::{Lookup, Reader};
 pub(crate) use tree::{Attributes, Content, NodeId, Tree, device_number};
 pub(crate) use writer::Writer;
 pub(crate) use xattr::Xattr;

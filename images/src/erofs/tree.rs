@@ -31,6 +31,8 @@ pub(crate) struct Attributes {
     pub(crate) gid: u32,
     pub(crate) mtime: Timestamp,
     pub(crate) xattrs: Vec<Xattr>,
+    /// Whether nothing stated these: the file is a directory only because of what is in it.
+    pub(crate) implied: bool,
 }
 
 /// A file's type, and what it holds.

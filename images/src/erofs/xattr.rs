@@ -76,6 +76,14 @@ pub(crate) fn count(xattrs: &[Xattr]) -> Result<u16, XattrError> {
     }
 }
 
+/// The size behind that field, in bytes.
+pub(crate) fn size_of_count(count: u16) -> u64 {
+    match count {
+        0 => 0,
+        count => (HEADER + 4 * (usize::from(count) - 1)) as u64,
+    }
+}
+
 pub(crate) fn encode(xattrs: &[Xattr]) -> Vec<u8> {
     let mut body = Vec::with_capacity(body_size(xattrs));
     if !xattrs.is_empty() {
@@ -91,4 +99,18 @@ pub(crate) fn encode(xattrs: &[Xattr]) -> Vec<u8> {
         body.resize(body.len().next_multiple_of(4), 0);
     }
     body
+}
+
+/// Reads what [`encode`] wrote; `None` if it is something else.
+pub(crate) fn decode(body: &[u8]) -> Option<Vec<Xattr>> {
+    let mut xattrs = Vec::new();
+    let mut rest = if body.is_empty() { body } else { body.get(HEADER..)? };
+    while let Some((&[name_length, prefix, low, high], content)) = rest.split_first_chunk() {
+        let (name, content) = content.split_at_checked(name_length.into())?;
+        let value = content.get(..u16::from_le_bytes([low, high]).into())?;
+        let xattr = Xattr { prefix, name: name.into(), value: value.into() };
+        rest = rest.get(xattr.size()..)?;
+        xattrs.push(xattr);
+    }
+    rest.is_empty().then_some(xattrs)
 }

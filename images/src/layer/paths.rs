@@ -84,7 +84,7 @@ pub(crate) fn make_directories(tree: &mut Tree, names: &[&[u8]]) -> Result<NodeI
 
 /// The attributes of a directory the layer has no entry for.
 pub(crate) fn implied_directory() -> Attributes {
-    Attributes { mode: 0o755, ..Attributes::default() }
+    Attributes { mode: 0o755, implied: true, ..Attributes::default() }
 }
 
 /// The file a hard link names.

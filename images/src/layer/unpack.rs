@@ -222,6 +222,7 @@ fn attributes(entry: &Entry) -> Result<Attributes, EntryError> {
         gid: id(entry.gid, "group id")?,
         mtime: entry.mtime,
         xattrs,
+        implied: false,
     })
 }
 

@@ -58,7 +58,17 @@ pub(crate) fn make_opaque(tree: &mut Tree, directory: NodeId) {
 }
 
 pub(crate) fn is_opaque(tree: &Tree, directory: NodeId) -> bool {
-    opaque_marker().is_some_and(|marker| tree.get(directory).attributes.xattrs.contains(&marker))
+    is_marked_opaque(&tree.get(directory).attributes)
+}
+
+pub(crate) fn is_marked_opaque(attributes: &Attributes) -> bool {
+    opaque_marker().is_some_and(|marker| attributes.xattrs.contains(&marker))
+}
+
+pub(crate) fn remove_opaque_marker(attributes: &mut Attributes) {
+    if let Some(marker) = opaque_marker() {
+        attributes.xattrs.retain(|xattr| *xattr != marker);
+    }
 }
 
 fn opaque_marker() -> Option<Xattr> {
