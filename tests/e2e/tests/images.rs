@@ -86,6 +86,20 @@ fn stacked_layers_equal_what_umoci_unpacks() {
 }
 
 #[test]
+fn directories_left_out_of_a_layer_keep_what_is_below() {
+    let work = Work::new();
+    work.run(
+        "mkdir -p lower/tmp/deep upper/tmp/deep",
+        r#"
+        chmod 1777 lower/tmp; chmod 700 lower/tmp/deep; chown 7:8 lower/tmp/deep; setfattr -n user.a -v 1 lower/tmp
+        touch -d '2021-01-01 01:01:01 UTC' lower/tmp/deep lower/tmp; echo new > upper/tmp/deep/file
+        tar --xattrs --format=posix -C lower -cf lower.tar . && tar -C upper -cf upper.tar tmp/deep/file
+        "#,
+    );
+    check_against_umoci(&work, &["lower.tar", "upper.tar"]);
+}
+
+#[test]
 fn a_debian_image_equals_what_umoci_unpacks() {
     let work = Work::new();
     let images = std::env::var("BULKHEAD_TEST_IMAGES").expect("BULKHEAD_TEST_IMAGES names the test images");
