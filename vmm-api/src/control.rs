@@ -37,14 +37,18 @@ pub enum Message {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// The VM runs, and the VMM is in its jail. How long each step took, in order.
-    Launched { stamps: Vec<Stamp> },
+    Launched {
+        stamps: Vec<Stamp>,
+    },
     DiskAdded,
     DiskRemoved,
     /// With one descriptor: the supervisor's end of a stream.
     Connected,
     Listening,
     /// The console's last lines, invalid UTF-8 replaced.
-    Console { tail: String },
+    Console {
+        tail: String,
+    },
     Stopping,
 }
 

@@ -82,12 +82,7 @@ impl ControlSocket {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::io::retry_on_intr(|| {
-            recvmsg(
-                &self.socket,
-                &mut [IoSliceMut::new(&mut bytes)],
-                &mut ancillary,
-                RecvFlags::CMSG_CLOEXEC,
-            )
+            recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
         })
         .map_err(|error| ReceiveError::Socket(error.into()))?;
         let mut descriptors = Vec::new();
@@ -154,7 +149,8 @@ mod tests {
     #[test]
     fn a_message_that_would_not_fit_is_refused_before_it_is_sent() {
         let (ours, _theirs) = ControlSocket::pair().unwrap();
-        let long = Message::Reply { request: 1, result: Ok(Reply::Console { tail: "x".repeat(MAX_MESSAGE) }) };
+        let long =
+            Message::Reply { request: 1, result: Ok(Reply::Console { tail: "x".repeat(MAX_MESSAGE) }) };
         assert!(matches!(ours.send(&long, &[]), Err(SendError::TooLong(_))));
     }
 
