@@ -1,10 +1,10 @@
 //! The file behind a disk. Its format is raw and its access is stated, neither is ever detected.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Seek};
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_getfl, fdatasync, fstat, ioctl_blksszget};
+use rustix::fs::{FallocateFlags, FileType, OFlags, fallocate, fcntl_getfl, fdatasync, fstat};
 use vm_memory::VolatileSlice;
 
 use super::{SECTOR, vectored};
@@ -27,6 +27,8 @@ pub enum DiskError {
     WritableDescriptor,
     #[error("the disk's descriptor is not open for reading and writing")]
     ReadOnlyDescriptor,
+    #[error("the disk is neither a regular file nor a block device")]
+    NoDisk,
     #[error("the disk's size of {0} bytes is no multiple of {SECTOR}")]
     Size(u64),
     #[error("cannot learn of the disk's file")]
@@ -42,7 +44,7 @@ impl Disk {
             _ => {}
         }
         let file = File::from(file);
-        let size = size(&file).map_err(DiskError::File)?;
+        let size = size(&file)?;
         if !size.is_multiple_of(SECTOR) {
             return Err(DiskError::Size(size));
         }
@@ -88,11 +90,13 @@ impl Disk {
     }
 }
 
-fn size(file: &File) -> io::Result<u64> {
-    use std::io::Seek;
-    let stat = fstat(file)?;
-    if ioctl_blksszget(file.as_fd()).is_ok() {
-        return (&*file).seek(io::SeekFrom::End(0));
+fn size(file: &File) -> Result<u64, DiskError> {
+    let stat = fstat(file).map_err(|error| DiskError::File(error.into()))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            u64::try_from(stat.st_size).map_err(|_| DiskError::File(io::ErrorKind::InvalidData.into()))
+        }
+        FileType::BlockDevice => (&*file).seek(io::SeekFrom::End(0)).map_err(DiskError::File),
+        _ => Err(DiskError::NoDisk),
     }
-    u64::try_from(stat.st_size).map_err(|_| io::ErrorKind::InvalidData.into())
 }

@@ -217,6 +217,8 @@ fn the_descriptor_must_be_open_as_the_disk_is_stated() {
     assert!(matches!(disk(Access::ReadOnly, Access::Writable), Err(DiskError::ReadOnlyDescriptor)));
     std::fs::write(file.path(), [0; 700]).unwrap();
     assert!(matches!(disk(Access::ReadOnly, Access::ReadOnly), Err(DiskError::Size(700))));
+    let null = File::open("/dev/null").unwrap().into();
+    assert!(matches!(Disk::new(null, Access::ReadOnly), Err(DiskError::NoDisk)));
 }
 
 #[test]
