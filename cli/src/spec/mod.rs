@@ -18,11 +18,11 @@ mod seccomp;
 pub(crate) use process::process;
 pub(crate) use seccomp::SeccompError;
 
-const NAMESPACES: [LinuxNamespaceType; 6] = [
+/// All but the network's: the guest has one network, the sandbox's, which its agent sets up.
+const NAMESPACES: [LinuxNamespaceType; 5] = [
     LinuxNamespaceType::Cgroup,
     LinuxNamespaceType::Ipc,
     LinuxNamespaceType::Mount,
-    LinuxNamespaceType::Network,
     LinuxNamespaceType::Pid,
     LinuxNamespaceType::Uts,
 ];
@@ -57,17 +57,9 @@ fn linux(container: &Container) -> Result<Linux, SpecError> {
     linux.set_seccomp(seccomp::seccomp(&container.seccomp, &container.capabilities)?);
     linux.set_masked_paths(Some(mounts::masked_paths()));
     linux.set_readonly_paths(Some(mounts::read_only_paths()));
-    linux.set_sysctl(Some(sysctls()));
     Ok(linux)
 }
 
 fn namespace(typ: LinuxNamespaceType) -> Result<LinuxNamespace, OciSpecError> {
     LinuxNamespaceBuilder::default().typ(typ).build()
-}
-
-/// What Docker sets in a network namespace of the container's own: anyone may bind low ports and ping.
-fn sysctls() -> std::collections::HashMap<String, String> {
-    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
 }
