@@ -7,35 +7,35 @@ use vmm_api::CONTROL_FD;
 
 /// A system call, with what its arguments have to be.
 pub(super) struct Call {
-    pub(super) number: i64,
+    pub(super) number: libc::c_long,
     /// All of these hold.
     pub(super) arguments: &'static [Argument],
 }
 
 pub(super) enum Argument {
     /// The argument's lower half has this value.
-    Is(u8, u64),
+    Is(u8, u32),
     /// The argument has none of these bits.
-    Lacks(u8, u64),
+    Lacks(u8, u32),
     /// The argument is a null pointer.
     Null(u8),
 }
 
 use Argument::{Is, Lacks, Null};
 
-const fn call(number: i64) -> Call {
+pub(super) const fn call(number: libc::c_long) -> Call {
     Call { number, arguments: &[] }
 }
 
-const fn when(number: i64, arguments: &'static [Argument]) -> Call {
+pub(super) const fn when(number: libc::c_long, arguments: &'static [Argument]) -> Call {
     Call { number, arguments }
 }
 
-const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
-const STDERR: u64 = libc::STDERR_FILENO as u64;
-const CONTROL: u64 = CONTROL_FD as u64;
+const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
+const STDERR: u32 = libc::STDERR_FILENO as u32;
+const CONTROL: u32 = CONTROL_FD as u32;
 /// All there is to an eventfd's message.
-const EVENTFD_LENGTH: u64 = 8;
+const EVENTFD_LENGTH: u32 = 8;
 
 pub(super) const EVERY_THREAD: &[Call] = &[
     // The allocator and threads' stacks; no memory becomes executable.
@@ -53,7 +53,7 @@ pub(super) const EVERY_THREAD: &[Call] = &[
     when(libc::SYS_write, &[Is(2, EVENTFD_LENGTH)]),
     call(libc::SYS_close),
     // Builds with debug assertions look whether what they close is open.
-    when(libc::SYS_fcntl, &[Is(1, libc::F_GETFD as u64)]),
+    when(libc::SYS_fcntl, &[Is(1, libc::F_GETFD as u32)]),
     // Timeouts, where the clock source keeps the vDSO from answering.
     call(libc::SYS_clock_gettime),
     // A signal that interrupts a wait resumes it.
@@ -69,7 +69,7 @@ pub(super) const EVERY_THREAD: &[Call] = &[
     when(libc::SYS_writev, &[Is(0, STDERR)]),
     call(libc::SYS_getpid),
     call(libc::SYS_gettid),
-    when(libc::SYS_tgkill, &[Is(2, libc::SIGABRT as u64)]),
+    when(libc::SYS_tgkill, &[Is(2, libc::SIGABRT as u32)]),
     // The report of a forbidden system call; to nowhere but the socket's peer.
     when(libc::SYS_sendto, &[Is(0, CONTROL), Null(4)]),
 ];
@@ -82,11 +82,11 @@ pub(super) const MAIN: &[Call] = &[
     call(libc::SYS_ppoll),
     // A disk that is added: its file's kind, size and mode, its doorbell, its interrupts.
     call(libc::SYS_fstat),
-    when(libc::SYS_newfstatat, &[Is(3, libc::AT_EMPTY_PATH as u64)]),
-    when(libc::SYS_statx, &[Is(2, libc::AT_EMPTY_PATH as u64)]),
+    when(libc::SYS_newfstatat, &[Is(3, libc::AT_EMPTY_PATH as u32)]),
+    when(libc::SYS_statx, &[Is(2, libc::AT_EMPTY_PATH as u32)]),
     call(libc::SYS_lseek),
-    when(libc::SYS_fcntl, &[Is(1, libc::F_GETFL as u64)]),
-    when(libc::SYS_fcntl, &[Is(1, libc::F_DUPFD_CLOEXEC as u64)]),
+    when(libc::SYS_fcntl, &[Is(1, libc::F_GETFL as u32)]),
+    when(libc::SYS_fcntl, &[Is(1, libc::F_DUPFD_CLOEXEC as u32)]),
     when(libc::SYS_ioctl, &[Is(1, BLKSSZGET)]),
     when(libc::SYS_ioctl, &[Is(1, BLKGETSIZE64)]),
     call(libc::SYS_eventfd2),
@@ -100,9 +100,9 @@ pub(super) const MAIN: &[Call] = &[
     call(libc::SYS_set_robust_list),
     call(libc::SYS_rseq),
     call(libc::SYS_sched_getaffinity),
-    when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NAME as u64)]),
-    when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NO_NEW_PRIVS as u64)]),
-    when(libc::SYS_seccomp, &[Is(0, libc::SECCOMP_SET_MODE_FILTER as u64)]),
+    when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NAME as u32)]),
+    when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NO_NEW_PRIVS as u32)]),
+    when(libc::SYS_seccomp, &[Is(0, libc::SECCOMP_SET_MODE_FILTER)]),
     // Kicks that take the vCPUs out of the guest: see vcpu::RunningVcpus::stop.
     call(libc::SYS_tgkill),
 ];
@@ -114,7 +114,7 @@ pub(super) const VCPU: &[Call] = &[
     when(libc::SYS_ioctl, &[Is(1, KVM_IOEVENTFD)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_SET_GSI_ROUTING)]),
     call(libc::SYS_eventfd2),
-    when(libc::SYS_fcntl, &[Is(1, libc::F_DUPFD_CLOEXEC as u64)]),
+    when(libc::SYS_fcntl, &[Is(1, libc::F_DUPFD_CLOEXEC as u32)]),
 ];
 
 pub(super) const BLK: &[Call] = &[
@@ -143,7 +143,7 @@ pub(super) const VSOCK: &[Call] = &[
     call(libc::SYS_epoll_pwait),
     call(libc::SYS_epoll_ctl),
     // A stream's two ends: one served here, one sent to the supervisor.
-    when(libc::SYS_socketpair, &[Is(0, libc::AF_UNIX as u64)]),
+    when(libc::SYS_socketpair, &[Is(0, libc::AF_UNIX as u32)]),
     // Streams' bytes, and descriptors on the control socket; no call names an address.
     call(libc::SYS_sendmsg),
     call(libc::SYS_recvmsg),
@@ -153,7 +153,7 @@ pub(super) const VSOCK: &[Call] = &[
 ];
 
 /// What libc starts a thread with (glibc, nptl/pthread_create.c).
-const THREAD_FLAGS: u64 = (libc::CLONE_VM
+const THREAD_FLAGS: u32 = (libc::CLONE_VM
     | libc::CLONE_FS
     | libc::CLONE_FILES
     | libc::CLONE_SIGHAND
@@ -161,14 +161,14 @@ const THREAD_FLAGS: u64 = (libc::CLONE_VM
     | libc::CLONE_SYSVSEM
     | libc::CLONE_SETTLS
     | libc::CLONE_PARENT_SETTID
-    | libc::CLONE_CHILD_CLEARTID) as u64;
+    | libc::CLONE_CHILD_CLEARTID) as u32;
 
 // linux/kvm.h
-const KVM_RUN: u64 = 0xae80;
-const KVM_SET_GSI_ROUTING: u64 = 0x4008_ae6a;
-const KVM_IRQFD: u64 = 0x4020_ae76;
-const KVM_IOEVENTFD: u64 = 0x4040_ae79;
+const KVM_RUN: u32 = 0xae80;
+const KVM_SET_GSI_ROUTING: u32 = 0x4008_ae6a;
+const KVM_IRQFD: u32 = 0x4020_ae76;
+const KVM_IOEVENTFD: u32 = 0x4040_ae79;
 
 // linux/fs.h
-const BLKSSZGET: u64 = 0x1268;
-const BLKGETSIZE64: u64 = 0x8008_1272;
+const BLKSSZGET: u32 = 0x1268;
+const BLKGETSIZE64: u32 = 0x8008_1272;

@@ -2,16 +2,13 @@
 //! matter. Anything else ends the process and is reported.
 
 mod allowed;
+mod program;
 
-use std::collections::BTreeMap;
-
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, apply_filter,
-};
+use seccompiler::{BpfProgram, apply_filter};
 use vmm_api::EndReason;
 
-use self::allowed::{Argument, Call};
+use self::allowed::{Call, call};
+use self::program::Verdict;
 use super::forbidden;
 
 /// A kind of thread.
@@ -60,58 +57,14 @@ pub fn confine(thread: Thread) -> Result<(), EndReason> {
 
 fn install(thread: Thread) -> Result<(), seccompiler::Error> {
     if thread == Thread::Main {
-        apply_filter(&without_clone3()?)?;
+        apply_filter(&without_clone3())?;
     }
-    apply_filter(&compile(thread)?)
-}
-
-fn compile(thread: Thread) -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let mut unconditional = Vec::new();
-    for Call { number, arguments } in thread.allowed().iter().copied().flatten() {
-        let alternatives = rules.entry(*number).or_default();
-        if arguments.is_empty() {
-            unconditional.push(*number);
-        } else {
-            alternatives.push(rule(arguments)?);
-        }
-    }
-    // A call without rules is allowed whatever its arguments.
-    for number in unconditional {
-        rules.insert(number, Vec::new());
-    }
-    filter(rules, SeccompAction::Trap, SeccompAction::Allow)
+    let calls = thread.allowed().iter().copied().flatten();
+    apply_filter(&program::compile(calls, Verdict::Allow, Verdict::Trap))
 }
 
 /// The flags of clone3 lie in memory, which a filter can't read. Told that it does not exist, libc takes
 /// clone, whose flags are an argument.
-fn without_clone3() -> Result<BpfProgram, BackendError> {
-    let missing = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-    filter(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), SeccompAction::Allow, missing)
-}
-
-fn filter(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    matched: SeccompAction,
-) -> Result<BpfProgram, BackendError> {
-    SeccompFilter::new(rules, otherwise, matched, TargetArch::x86_64)?.try_into()
-}
-
-fn rule(arguments: &[Argument]) -> Result<SeccompRule, BackendError> {
-    let conditions = arguments
-        .iter()
-        .map(|argument| match *argument {
-            Argument::Is(index, value) => {
-                SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
-            }
-            Argument::Lacks(index, bits) => {
-                SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits), 0)
-            }
-            Argument::Null(index) => {
-                SeccompCondition::new(index, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)
-            }
-        })
-        .collect::<Result<_, _>>()?;
-    SeccompRule::new(conditions)
+fn without_clone3() -> BpfProgram {
+    program::compile([call(libc::SYS_clone3)].iter(), Verdict::NotThere, Verdict::Allow)
 }
