@@ -57,6 +57,8 @@ fn import_now(cache: &LayerCache, reference: &ImageReference) -> Result<Imported
 #[derive(Default)]
 struct Bar {
     bar: Option<ProgressBar>,
+    /// Bytes of the layers before the one at hand.
+    before: u64,
 }
 
 impl Bar {
@@ -80,7 +82,11 @@ impl Progress for Bar {
 
     fn read(&mut self, _layer: &LayerDescriptor, bytes: u64) {
         if let Some(bar) = &self.bar {
-            bar.inc(bytes);
+            bar.set_position(self.before + bytes);
         }
+    }
+
+    fn end(&mut self, layer: &LayerDescriptor) {
+        self.before += layer.size;
     }
 }

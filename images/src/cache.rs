@@ -38,7 +38,7 @@ pub struct Layer {
 pub trait Progress {
     /// The import of a layer begins.
     fn begin(&mut self, _layer: &LayerDescriptor) {}
-    /// So many bytes of its blob have been read.
+    /// So many bytes of its blob have been read by now.
     fn read(&mut self, _layer: &LayerDescriptor, _bytes: u64) {}
     /// The layer is imported.
     fn end(&mut self, _layer: &LayerDescriptor) {}
