@@ -10,6 +10,14 @@ pub(super) struct Call {
     pub(super) number: libc::c_long,
     /// All of these hold.
     pub(super) arguments: &'static [Argument],
+    pub(super) answer: Answer,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Answer {
+    Allow,
+    /// ENOSYS, as from a kernel without this call.
+    NotThere,
 }
 
 pub(super) enum Argument {
@@ -24,11 +32,15 @@ pub(super) enum Argument {
 use Argument::{Is, Lacks, Null};
 
 pub(super) const fn call(number: libc::c_long) -> Call {
-    Call { number, arguments: &[] }
+    Call { number, arguments: &[], answer: Answer::Allow }
 }
 
 pub(super) const fn when(number: libc::c_long, arguments: &'static [Argument]) -> Call {
-    Call { number, arguments }
+    Call { number, arguments, answer: Answer::Allow }
+}
+
+pub(super) const fn not_there(number: libc::c_long) -> Call {
+    Call { number, arguments: &[], answer: Answer::NotThere }
 }
 
 const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
@@ -95,8 +107,9 @@ pub(super) const MAIN: &[Call] = &[
     when(libc::SYS_ioctl, &[Is(1, KVM_IOEVENTFD)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_SET_GSI_ROUTING)]),
     // Its thread, which takes a filter of its own on top of this one.
+    // The flags of clone3 lie in memory, which a filter can't read: libc falls back to clone.
     when(libc::SYS_clone, &[Is(0, THREAD_FLAGS)]),
-    call(libc::SYS_clone3), // the filter below this one answers ENOSYS
+    not_there(libc::SYS_clone3),
     call(libc::SYS_set_robust_list),
     call(libc::SYS_rseq),
     call(libc::SYS_sched_getaffinity),

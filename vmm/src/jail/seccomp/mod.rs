@@ -4,11 +4,10 @@
 mod allowed;
 mod program;
 
-use seccompiler::{BpfProgram, apply_filter};
+use seccompiler::apply_filter;
 use vmm_api::EndReason;
 
-use self::allowed::{Call, call};
-use self::program::Verdict;
+use self::allowed::Call;
 use super::forbidden;
 
 /// A kind of thread.
@@ -56,15 +55,5 @@ pub fn confine(thread: Thread) -> Result<(), EndReason> {
 }
 
 fn install(thread: Thread) -> Result<(), seccompiler::Error> {
-    if thread == Thread::Main {
-        apply_filter(&without_clone3())?;
-    }
-    let calls = thread.allowed().iter().copied().flatten();
-    apply_filter(&program::compile(calls, Verdict::Allow, Verdict::Trap))
-}
-
-/// The flags of clone3 lie in memory, which a filter can't read. Told that it does not exist, libc takes
-/// clone, whose flags are an argument.
-fn without_clone3() -> BpfProgram {
-    program::compile([call(libc::SYS_clone3)].iter(), Verdict::NotThere, Verdict::Allow)
+    apply_filter(&program::compile(thread.allowed().iter().copied().flatten()))
 }

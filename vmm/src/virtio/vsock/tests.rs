@@ -399,6 +399,7 @@ fn megabytes_go_both_ways_at_once_and_arrive_whole() {
         if step > 0 {
             guest.send(Header { len: step as u32, ..header }, &data[sent..sent + step]);
             sent += step;
+            room -= step as u32;
             if sent == LENGTH {
                 guest.send(Header { op: op::SHUTDOWN, flags: SEND.flags(), ..header }, &[]);
             }
@@ -413,7 +414,7 @@ fn megabytes_go_both_ways_at_once_and_arrive_whole() {
         while let Some((header, payload)) = heard {
             back.extend_from_slice(&payload);
             room = header.buf_alloc - (sent as u32).wrapping_sub(header.fwd_cnt);
-            if header.op == op::SHUTDOWN {
+            if header.op == op::SHUTDOWN && Shutdown::from_flags(header.flags).send {
                 echo.join().unwrap();
                 assert!(back == data);
                 return;
