@@ -32,8 +32,11 @@ const F_WRITE_ZEROES: u64 = 1 << 14;
 /// The unit of every number of the protocol, in bytes (virtio 1.3 §5.2.4).
 const SECTOR: u64 = 512;
 
-/// What the guest should read and write in, in bytes: a page of the host's cache.
-const BLOCK: u32 = 4096;
+/// The disk's logical block, in bytes: with a larger one the end of a disk that is no multiple of it is lost.
+const BLOCK: u32 = 512;
+
+/// Host file systems give space back in pages.
+const DISCARD_ALIGNMENT_SECTORS: u32 = 8;
 
 /// The most sectors one discard or write-zeroes request may name: 1 GiB.
 const MAX_RANGE_SECTORS: u32 = 1 << 21;
@@ -91,7 +94,6 @@ impl VirtioDevice for Blk {
 const CONFIG_LENGTH: usize = 60;
 
 fn config(disk: &Disk) -> [u8; CONFIG_LENGTH] {
-    let sectors_in_block = BLOCK / 512;
     let mut config = [0; CONFIG_LENGTH];
     let mut put = |offset: usize, value: &[u8]| {
         for (byte, value) in config.iter_mut().skip(offset).zip(value) {
@@ -104,7 +106,7 @@ fn config(disk: &Disk) -> [u8; CONFIG_LENGTH] {
     put(20, &BLOCK.to_le_bytes());
     put(36, &MAX_RANGE_SECTORS.to_le_bytes()); // max_discard_sectors
     put(40, &1u32.to_le_bytes()); // max_discard_seg
-    put(44, &sectors_in_block.to_le_bytes()); // discard_sector_alignment
+    put(44, &DISCARD_ALIGNMENT_SECTORS.to_le_bytes()); // discard_sector_alignment
     put(48, &MAX_RANGE_SECTORS.to_le_bytes()); // max_write_zeroes_sectors
     put(52, &1u32.to_le_bytes()); // max_write_zeroes_seg
     put(56, &[1]); // write_zeroes_may_unmap

@@ -109,6 +109,7 @@ fn the_configuration_tells_size_and_limits() {
     let driver = rig.driver();
     assert_eq!(driver.device_config(0, 8), SECTORS);
     assert_eq!(driver.device_config(12, 4), 126);
+    assert_eq!(driver.device_config(20, 4), 512);
     assert_ne!(driver.device_config(36, 4), 0);
     assert_eq!(driver.device_config(0x200, 8), 0);
 }
