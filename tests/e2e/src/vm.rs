@@ -11,13 +11,15 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use vmm_api::{
-    CONTROL_FD, ControlSocket, Disk, End, EndReason, Event, FdIndex, Launch, Message, Reply, Request, RequestId,
+    CONTROL_FD, ControlSocket, Disk, End, EndReason, Event, FdIndex, Launch, Message, Reply, Request,
+    RequestId,
 };
 
 /// Longer than anything takes that works.
 const LIMIT: Duration = Duration::from_secs(120);
 
-const COMMAND_LINE: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable no_timer_check random.trust_cpu=on";
+const COMMAND_LINE: &str =
+    "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable no_timer_check random.trust_cpu=on";
 
 /// A VM to be started.
 pub struct Plan {
@@ -146,7 +148,9 @@ impl Vm {
     pub fn wait_for(&mut self, text: &str) {
         let start = Instant::now();
         loop {
-            let Ok(Reply::Console { tail }) = self.ask(Request::Console) else { panic!("ended before {text:?}") };
+            let Ok(Reply::Console { tail }) = self.ask(Request::Console) else {
+                panic!("ended before {text:?}")
+            };
             if tail.contains(text) {
                 return;
             }
@@ -194,7 +198,11 @@ impl Ended {
 }
 
 fn disk(serial: &str, descriptor: usize) -> Disk {
-    Disk { serial: serial.to_owned(), file: FdIndex(u8::try_from(descriptor).expect("few")), read_only: false }
+    Disk {
+        serial: serial.to_owned(),
+        file: FdIndex(u8::try_from(descriptor).expect("few")),
+        read_only: false,
+    }
 }
 
 /// A disk image without a name, with `text` at its start.

@@ -53,7 +53,8 @@ fn memory_beyond_the_hole_is_used() {
     let mut plan = Plan::running("grep MemTotal /proc/meminfo; poweroff -f");
     plan.memory = 4 << 30;
     let console = plan.start().ended().end.console;
-    let total: u64 = console.split_whitespace().skip_while(|word| *word != "MemTotal:").nth(1).unwrap().parse().unwrap();
+    let total: u64 =
+        console.split_whitespace().skip_while(|word| *word != "MemTotal:").nth(1).unwrap().parse().unwrap();
     assert!(total > 3_900_000, "{console}");
 }
 
@@ -107,7 +108,10 @@ fn disks_come_and_go_while_the_guest_runs() {
     assert_eq!(vm.add_disk("second", &second).unwrap_err(), "there is a disk second already");
     vm.wait_for("vdb is gone");
     assert_eq!(vm.ask(Request::RemoveDisk { serial: "second".to_owned() }), Ok(Reply::DiskRemoved));
-    assert_eq!(vm.ask(Request::RemoveDisk { serial: "second".to_owned() }).unwrap_err(), "there is no disk second");
+    assert_eq!(
+        vm.ask(Request::RemoveDisk { serial: "second".to_owned() }).unwrap_err(),
+        "there is no disk second"
+    );
     let mut sector = [0; 8];
     std::os::unix::fs::FileExt::read_exact_at(&second, &mut sector, 512).unwrap();
     assert_eq!(&sector, b"written\n");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use kvm_bindings::{KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
+use kvm_bindings::{CpuId, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use vmm_api::EndReason;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
@@ -52,14 +52,19 @@ pub fn create(vm: &VmFd, cpuid: &Cpuid, count: u8, entry: u64) -> Result<Vec<Vcp
     (0..count)
         .map(|index| {
             let fd = vm.create_vcpu(index.into()).map_err(|error| VcpuError::Create(index, error))?;
-            fd.set_cpuid2(&cpuid.of_vcpu(index)).map_err(|error| VcpuError::Cpuid(index, error))?;
-            registers::set_msrs(&fd).map_err(|error| VcpuError::Registers(index, error))?;
-            if index == 0 {
-                registers::enter_pvh(&fd, entry).map_err(|error| VcpuError::Registers(index, error))?;
-            }
+            let cpuid = cpuid.of_vcpu(index);
+            fd.set_cpuid2(&cpuid).map_err(|error| VcpuError::Cpuid(index, error))?;
+            prepare(&fd, &cpuid, (index == 0).then_some(entry))
+                .map_err(|error| VcpuError::Registers(index, error))?;
             Ok(Vcpu { index, fd })
         })
         .collect()
+}
+
+fn prepare(fd: &VcpuFd, cpuid: &CpuId, entry: Option<u64>) -> Result<(), RegistersError> {
+    registers::enable_states(fd, cpuid)?;
+    registers::set_msrs(fd)?;
+    entry.map_or(Ok(()), |entry| registers::enter_pvh(fd, entry))
 }
 
 /// The vCPUs' threads. They end when told to, not when this is dropped.
@@ -132,6 +137,9 @@ fn run(mut fd: VcpuFd, surroundings: &Surroundings, stopping: &AtomicBool) {
     while !stopping.load(Ordering::SeqCst) {
         if let Some(reason) = run_once(&mut fd, surroundings) {
             surroundings.ending.end(reason);
+        }
+        // A guest that switched itself off runs no further.
+        if surroundings.ending.reason().is_some() {
             return;
         }
     }

@@ -1,6 +1,6 @@
 //! The state in which a vCPU enters the kernel.
 
-use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs, kvm_segment};
+use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcrs};
 use kvm_ioctls::VcpuFd;
 
 use super::layout;
@@ -37,6 +37,18 @@ pub fn enter_pvh(vcpu: &VcpuFd, entry: u64) -> Result<(), RegistersError> {
         ..Default::default()
     })?;
     Ok(())
+}
+
+/// Enables every processor state the guest may use. It does so itself, but KVM does not hear of it where it
+/// runs in an emulator that lets XSETBV by, and then tells the guest sizes that do not fit.
+pub fn enable_states(vcpu: &VcpuFd, cpuid: &CpuId) -> Result<(), RegistersError> {
+    const STATES: u32 = 0xd;
+    let Some(leaf) = cpuid.as_slice().iter().find(|entry| (entry.function, entry.index) == (STATES, 0)) else {
+        return Ok(());
+    };
+    let mut registers = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+    registers.xcrs[0].value = u64::from(leaf.edx) << 32 | u64::from(leaf.eax);
+    Ok(vcpu.set_xcrs(&registers)?)
 }
 
 /// What firmware would have left behind: memory cached, fast string operations on.
