@@ -95,10 +95,12 @@ fn disks_come_and_go_while_the_guest_runs() {
         appears vdb; tell vdb
         echo written | dd of=/dev/vdb bs=512 seek=1 conv=fsync 2>/dev/null
         leave vdb; echo vdb is gone
+        until dd if=/dev/vda bs=512 skip=1 count=1 2>/dev/null | grep -q 'taken away'; do sleep 0.1; done
         appears vdb; tell vdb
         poweroff -f";
     let mut plan = Plan::running(script);
-    plan.disks.push(("first", disk_image("one\n", 1 << 20)));
+    let first = disk_image("one\n", 1 << 20);
+    plan.disks.push(("first", first.try_clone().unwrap()));
     let mut vm = plan.start();
     vm.wait_for("vda: first one");
     vm.wait_for("ready");
@@ -116,6 +118,8 @@ fn disks_come_and_go_while_the_guest_runs() {
     std::os::unix::fs::FileExt::read_exact_at(&second, &mut sector, 512).unwrap();
     assert_eq!(&sector, b"written\n");
 
+    // A guest that rescans before its host has taken the disk away would find what is left of it.
+    std::os::unix::fs::FileExt::write_all_at(&first, b"taken away\n", 512).unwrap();
     assert_eq!(vm.add_disk("third", &disk_image("three\n", 1 << 20)), Ok(Reply::DiskAdded));
     let ended = vm.ended();
     assert_eq!(ended.reason(), &EndReason::PowerOff);
