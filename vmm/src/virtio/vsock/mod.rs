@@ -128,4 +128,6 @@ impl Drop for Vsock {
 }
 
 #[cfg(test)]
+mod mock_guest;
+#[cfg(test)]
 mod tests;
