@@ -27,8 +27,8 @@ fn an_image_made_by_buildah_runs_with_its_own_settings() {
         set -e; t=$(mktemp -d); cd $t
         export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
         image=$(buildah from docker-archive:$BUSYBOX)
-        buildah config --user web --workingdir /srv --env COLOUR=blue --entrypoint '["sh","-c"]' \
-            --cmd 'id -u; pwd; echo $COLOUR $FROM' $image
+        buildah config --user web --workingdir /srv --env COLOUR=blue \
+            --entrypoint '["sh","-c","id -u; pwd; echo $COLOUR $FROM"]' --cmd unused $image
         buildah commit -q $image docker-archive:$t/own.tar:own:1 >/dev/null
         buildah rm $image >/dev/null
         bulkhead run own.tar
