@@ -43,7 +43,8 @@ pub fn enter_pvh(vcpu: &VcpuFd, entry: u64) -> Result<(), RegistersError> {
 /// runs in an emulator that lets XSETBV by, and then tells the guest sizes that do not fit.
 pub fn enable_states(vcpu: &VcpuFd, cpuid: &CpuId) -> Result<(), RegistersError> {
     const STATES: u32 = 0xd;
-    let Some(leaf) = cpuid.as_slice().iter().find(|entry| (entry.function, entry.index) == (STATES, 0)) else {
+    let Some(leaf) = cpuid.as_slice().iter().find(|entry| (entry.function, entry.index) == (STATES, 0))
+    else {
         return Ok(());
     };
     let mut registers = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
