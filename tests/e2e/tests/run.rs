@@ -34,7 +34,7 @@ fn an_image_made_by_buildah_runs_with_its_own_settings() {
         bulkhead run own.tar
         bulkhead run -u 5:6 -w /tmp -e COLOUR=red --entrypoint sh own.tar -c 'id; pwd; echo $COLOUR'
         rm -r $t"#;
-    assert_eq!(output(made), "1234\n/srv\nblue image\nuid=5 gid=6\n/tmp\nred");
+    assert_eq!(output(made), "1234\n/srv\nblue image\nuid=5 gid=6 groups=6\n/tmp\nred");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn the_users_wishes_hold() {
     assert_eq!(run("-w /tmp", "pwd"), "/tmp");
     assert_eq!(run("-w /made/for/it", "pwd"), "/made/for/it");
     assert_eq!(run("-e A=1 -e FROM=user", "echo $A $FROM $PATH"), "1 user /bin");
-    assert_eq!(run("-u web", "id"), "uid=1234(web) gid=1234(web) groups=1234(web),77(extra)");
+    assert_eq!(run("-u web", "id"), "uid=1234(web) gid=1234(web) groups=77(extra),1234(web)");
     assert_eq!(run("--ulimit nofile=100:200", "ulimit -n; ulimit -Hn"), "100\n200");
     assert_eq!(run("--read-only", "touch /x 2>/dev/null || echo refused"), "refused");
     assert_eq!(run("--read-only --tmpfs /tmp:size=1m", "touch /tmp/x && echo written"), "written");
