@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ const SOCKET: &str = "broker";
 
 /// Connections the kernel keeps until they are accepted.
 const BACKLOG: i32 = 64;
+
+/// Between a failure to accept and the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks for a stream to a vsock port of the guest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,7 +58,8 @@ impl Broker {
                         Ok((connection, _)) => {
                             connections.spawn(serve_connection(connection, vmm.clone()));
                         }
-                        Err(_) => return,
+                        // Most likely out of descriptors for a while; the client waits in the backlog.
+                        Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
                     },
                     Some(_) = connections.join_next() => {}
                 }

@@ -23,7 +23,12 @@ pub struct Overlap {
 #[derive(Default)]
 pub struct Bus {
     /// Ranges by their base; none overlap.
-    ranges: RwLock<BTreeMap<u64, (u64, Arc<dyn BusDevice>)>>,
+    ranges: RwLock<BTreeMap<u64, DeviceRange>>,
+}
+
+struct DeviceRange {
+    length: u64,
+    device: Arc<dyn BusDevice>,
 }
 
 impl Bus {
@@ -34,10 +39,10 @@ impl Bus {
             _ => return Err(overlap),
         };
         let mut ranges = self.ranges.write().unwrap_or_else(PoisonError::into_inner);
-        if ranges.range(..end).next_back().is_some_and(|(other, (span, _))| other + span > base) {
+        if ranges.range(..end).next_back().is_some_and(|(other, range)| other + range.length > base) {
             return Err(overlap);
         }
-        ranges.insert(base, (length, device));
+        ranges.insert(base, DeviceRange { length, device });
         Ok(())
     }
 
@@ -66,9 +71,9 @@ impl Bus {
 
     fn find(&self, address: u64, length: usize) -> Option<(Arc<dyn BusDevice>, u64)> {
         let ranges = self.ranges.read().unwrap_or_else(PoisonError::into_inner);
-        let (base, (span, device)) = ranges.range(..=address).next_back()?;
+        let (base, range) = ranges.range(..=address).next_back()?;
         let offset = address - base;
         let end = offset.checked_add(u64::try_from(length).ok()?)?;
-        (end <= *span).then(|| (Arc::clone(device), offset))
+        (end <= range.length).then(|| (Arc::clone(&range.device), offset))
     }
 }

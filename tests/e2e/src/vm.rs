@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm_api::{
     CONTROL_FD, ControlSocket, Disk, End, EndReason, Event, FdIndex, Launch, Message, Reply, Request,
     RequestId,
@@ -105,7 +106,7 @@ impl Vm {
                     return Ok(rustix::io::fcntl_setfd(BorrowedFd::borrow_raw(inherited), flags)?);
                 }
                 let mut place = std::mem::ManuallyDrop::new(std::os::fd::FromRawFd::from_raw_fd(CONTROL_FD));
-                Ok(rustix::io::dup2(BorrowedFd::borrow_raw(inherited), &mut *place)?)
+                Ok(rustix::io::dup2(BorrowedFd::borrow_raw(inherited), &mut place)?)
             });
         }
         Self { child: command.spawn().expect("bulkhead-vmm"), control, requests: 0 }
@@ -177,6 +178,9 @@ impl Vm {
     }
 
     fn message(&self) -> (Message, Vec<OwnedFd>) {
+        let mut ready = [PollFd::new(&self.control, PollFlags::IN)];
+        let limit = Timespec { tv_sec: LIMIT.as_secs() as i64, tv_nsec: 0 };
+        assert_eq!(poll(&mut ready, Some(&limit)).expect("poll"), 1, "no message within {LIMIT:?}");
         self.control.receive().expect("a message")
     }
 }

@@ -39,7 +39,10 @@ fn what_is_no_image_is_refused() {
 #[test]
 fn a_layer_that_is_not_what_its_digest_says_is_refused() {
     let forge = "sed -i 's/sha256:[0-9a-f]\\{8\\}/sha256:00000000/' config.json";
-    refused(&format!("echo x > file; tar cf layer.tar file; {}", archive(forge)), &["diff_id does not match"]);
+    refused(
+        &format!("echo x > file; tar cf layer.tar file; {}", archive(forge)),
+        &["diff_id does not match"],
+    );
 }
 
 #[test]

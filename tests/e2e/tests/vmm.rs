@@ -1,5 +1,7 @@
 //! A VM by itself: how it ends, what is wrong with a launch, disks that come and go, and its jail.
 
+#![allow(clippy::unwrap_used, reason = "a test fails so")]
+
 use std::fs::{self, File};
 
 use bulkhead_e2e::vm::{Plan, Vm, disk_image, root_entries, status_line, threads};

@@ -111,7 +111,7 @@ mod tests {
             let mut ring = Ring::default();
             let mut all = Vec::new();
             for (index, length) in writes.into_iter().enumerate() {
-                let bytes: Vec<u8> = (0..length).map(|at| b'a' + ((index + at) % 26) as u8).collect();
+                let bytes: Vec<u8> = (b'a'..=b'z').cycle().skip(index % 26).take(length).collect();
                 ring.write_all(&bytes).unwrap();
                 all.extend(bytes);
             }

@@ -37,23 +37,15 @@ pub const KVM_TSS: usize = 0xfffb_d000;
 /// The guest-physical ranges that are RAM, in rising order, for a guest with so many bytes of it.
 pub fn ram(bytes: u64) -> Vec<Range<u64>> {
     let low = bytes.min(HOLE.start);
-    let mut ranges = vec![0..low];
-    if bytes > low {
-        ranges.push(HOLE.end..HOLE.end.saturating_add(bytes - low));
-    }
-    ranges
+    let above = HOLE.end..HOLE.end.saturating_add(bytes - low);
+    [0..low, above].into_iter().filter(|range| !range.is_empty()).collect()
 }
 
 /// The RAM the kernel may use: `ram` without the legacy hole.
 pub fn usable_ram(bytes: u64) -> Vec<Range<u64>> {
-    let mut usable = vec![0..LEGACY_HOLE.start.min(bytes)];
-    for range in ram(bytes) {
-        let start = range.start.max(LEGACY_HOLE.end);
-        if start < range.end {
-            usable.push(start..range.end);
-        }
-    }
-    usable
+    let below_legacy = 0..LEGACY_HOLE.start.min(bytes);
+    let rest = ram(bytes).into_iter().map(|range| range.start.max(LEGACY_HOLE.end)..range.end);
+    std::iter::once(below_legacy).chain(rest).filter(|range| !range.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -64,6 +56,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "one range is what is meant")]
     fn a_guest_larger_than_the_space_below_the_hole_gets_the_rest_above_it() {
         assert_eq!(ram(GIB), [0..GIB]);
         assert_eq!(ram(3 * GIB), [0..3 * GIB]);
