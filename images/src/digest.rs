@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::str::FromStr;
 
-use sha2::Digest as _;
+use ring::digest::{Context, Digest, SHA256};
 use thiserror::Error;
 
 /// A SHA-256 digest, written `sha256:` and 64 hexadecimal digits.
@@ -28,7 +28,15 @@ impl Sha256 {
     }
 
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        Sha256(sha2::Sha256::digest(bytes).into())
+        ring::digest::digest(&SHA256, bytes).into()
+    }
+}
+
+impl From<Digest> for Sha256 {
+    fn from(digest: Digest) -> Self {
+        let mut bytes = [0; 32];
+        bytes.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+        Sha256(bytes)
     }
 }
 
@@ -70,13 +78,13 @@ impl fmt::Debug for Sha256 {
 /// Passes a stream on, and knows how long it was and what it hashes to.
 pub(crate) struct Hashing<R> {
     inner: R,
-    state: sha2::Sha256,
+    state: Context,
     length: u64,
 }
 
 impl<R: Read> Hashing<R> {
     pub(crate) fn new(inner: R) -> Self {
-        Hashing { inner, state: sha2::Sha256::new(), length: 0 }
+        Hashing { inner, state: Context::new(&SHA256), length: 0 }
     }
 
     /// Bytes that went through so far.
@@ -86,7 +94,7 @@ impl<R: Read> Hashing<R> {
 
     /// The digest of all that went through.
     pub(crate) fn finish(self) -> Sha256 {
-        Sha256(self.state.finalize().into())
+        self.state.finish().into()
     }
 }
 

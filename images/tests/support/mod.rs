@@ -13,7 +13,6 @@ use erofs_rs::EroFS;
 use erofs_rs::backend::SliceImage;
 use images::{Image, ImageReference, LayerCache, Limits, Platform};
 use serde_json::{Value, json};
-use sha2::Digest as _;
 
 pub const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -45,8 +44,8 @@ pub enum Kind {
 }
 
 pub fn sha256(data: &[u8]) -> String {
-    let digest = sha2::Sha256::digest(data);
-    format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    let digest = ring::digest::digest(&ring::digest::SHA256, data);
+    format!("sha256:{}", digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
 pub fn gzip(data: &[u8]) -> Vec<u8> {
