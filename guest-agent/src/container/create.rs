@@ -16,7 +16,7 @@ use super::launch::{Launched, LaunchedProcess, Starter};
 use super::rootfs::{Rootfs, RootfsError};
 use super::spec::{self, Additions, SpecError};
 use super::stdio::{self, Carriage, ProcessSide};
-use super::user::{self, UserError};
+use super::user::UserError;
 use crate::{error_chain, failure, log};
 
 /// A container whose first process waits.
@@ -183,7 +183,7 @@ fn complete_process(
     let root = InRoot::open(rootfs).map_err(BundleError::Root)?;
     let Some(process) = spec.process_mut() else { return Ok(()) };
     let terminal = request.stdio.as_ref().is_some_and(|stdio: &agent::Stdio| stdio.terminal.is_some());
-    user::settle(&root, &request.user, process, terminal)?;
+    spec::settle_user(&root, &request.user, process, terminal)?;
     let cwd = process.cwd();
     root.create_dir_all(cwd).map_err(|source| BundleError::Cwd { path: cwd.clone(), source })
 }

@@ -12,7 +12,7 @@ use super::in_root::InRoot;
 use super::launch::{Launched, LaunchedProcess};
 use super::spec::{self, SpecError};
 use super::stdio::{self, Carriage, ProcessSide};
-use super::user::{self, UserError};
+use super::user::UserError;
 use crate::failure;
 
 /// A process that executes its program.
@@ -77,7 +77,7 @@ fn write_process(file: &Path, rootfs: &Path, request: &ExecRequest) -> Result<()
     let mut process = spec::parse_process(&request.process_json)?;
     let root = InRoot::open(rootfs)?;
     let terminal = request.stdio.as_ref().is_some_and(|stdio| stdio.terminal.is_some());
-    user::settle(&root, &request.user, &mut process, terminal)?;
+    spec::settle_user(&root, &request.user, &mut process, terminal)?;
     fs::write(file, serde_json::to_vec(&process).map_err(io::Error::from)?)?;
     Ok(())
 }

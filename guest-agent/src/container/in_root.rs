@@ -9,19 +9,19 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
 use rustix::io::Errno;
 
 /// A root file system, seen from outside.
-pub struct InRoot {
+pub(super) struct InRoot {
     root: OwnedFd,
 }
 
 impl InRoot {
     /// The root file system mounted at `path`.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { root: rustix::fs::openat(CWD, path, flags, Mode::empty())? })
     }
 
     /// Opens a file for reading, following links as a process of the container would.
-    pub fn file(&self, path: &Path) -> io::Result<File> {
+    pub(super) fn file(&self, path: &Path) -> io::Result<File> {
         // Without O_NONBLOCK, opening a fifo an image left in a file's place would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         Ok(self.resolve(path, flags)?.into())
@@ -29,7 +29,7 @@ impl InRoot {
 
     /// Makes the directory and those above it that are missing, owned by root, mode 0755, as Docker does for a
     /// working directory the image lacks.
-    pub fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         if self.resolve(path, flags).is_ok() {
             return Ok(());

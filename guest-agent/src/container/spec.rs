@@ -8,7 +8,8 @@ use libcontainer::oci_spec::runtime::{
     RootBuilder, Spec,
 };
 
-use super::user::Identity;
+use super::in_root::InRoot;
+use super::user::{self as users, Identity, UserError};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SpecError {
@@ -109,13 +110,25 @@ fn with_masks_where_libcontainer_looks(seccomp: &LinuxSeccomp) -> Result<LinuxSe
     Ok(seccomp)
 }
 
-/// Completes a process: whom it runs as, where it is at home, whether it has a terminal.
-pub(super) fn complete_process(
+/// Completes a process with the identity `user` names in its root, or, if that is empty, the ids it comes with.
+pub(super) fn settle_user(
+    root: &InRoot,
+    user: &str,
     process: &mut Process,
-    identity: Option<&Identity>,
-    home: &str,
     terminal: bool,
-) {
+) -> Result<(), UserError> {
+    if user.is_empty() {
+        let home = users::home_of(root, process.user().uid())?;
+        complete_process(process, None, &home, terminal);
+    } else {
+        let identity = users::look_up(root, user)?;
+        complete_process(process, Some(&identity), &identity.home, terminal);
+    }
+    Ok(())
+}
+
+/// Completes a process: whom it runs as, where it is at home, whether it has a terminal.
+fn complete_process(process: &mut Process, identity: Option<&Identity>, home: &str, terminal: bool) {
     if let Some(identity) = identity {
         let user = process.user_mut();
         user.set_uid(identity.uid);

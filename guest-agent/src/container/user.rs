@@ -7,10 +7,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use libcontainer::oci_spec::runtime::Process;
-
 use super::in_root::InRoot;
-use super::spec;
 
 const MAX_FILE_LEN: u64 = 4 * 1024 * 1024;
 
@@ -37,29 +34,17 @@ pub enum UserError {
 }
 
 /// The identity `user` names in this root file system.
-fn look_up(root: &InRoot, user: &str) -> Result<Identity, UserError> {
+pub(super) fn look_up(root: &InRoot, user: &str) -> Result<Identity, UserError> {
     let passwd = read(root, "/etc/passwd")?;
     let group = read(root, "/etc/group")?;
     resolve(user, &passwd, &group)
 }
 
 /// Where the user with this id is at home, for a HOME nobody set.
-fn home_of(root: &InRoot, uid: u32) -> Result<String, UserError> {
+pub(super) fn home_of(root: &InRoot, uid: u32) -> Result<String, UserError> {
     let passwd = read(root, "/etc/passwd")?;
     let account = accounts(&passwd).find(|account| account.uid == uid);
     Ok(account.map_or_else(|| default_home(uid), |account| account.home.to_owned()))
-}
-
-/// Completes a process with the identity `user` names, or, if that is empty, the ids it comes with.
-pub fn settle(root: &InRoot, user: &str, process: &mut Process, terminal: bool) -> Result<(), UserError> {
-    if user.is_empty() {
-        let home = home_of(root, process.user().uid())?;
-        spec::complete_process(process, None, &home, terminal);
-    } else {
-        let identity = look_up(root, user)?;
-        spec::complete_process(process, Some(&identity), &identity.home, terminal);
-    }
-    Ok(())
 }
 
 struct Account<'a> {

@@ -4,11 +4,12 @@
 //! with zeros, and splits binary extended attributes at line ends. The formats are those of POSIX.1-2017 (pax,
 //! ustar) and of GNU tar's manual ("Basic Tar Format", "Storing Sparse Files").
 
+mod error;
 mod header;
 mod pax;
 mod reader;
 mod sparse;
 
+pub use error::TarError;
 pub(crate) use header::{Kind, Timestamp};
-pub use reader::TarError;
 pub(crate) use reader::{Entry, TarReader};

@@ -2,9 +2,9 @@
 
 use std::io::{self, BufRead};
 
+use super::error::TarError;
 use super::header::{self, BLOCK};
 use super::pax::{PaxSparse, decimal};
-use super::reader::TarError;
 
 /// Parts a sparse file may have; each costs 16 bytes of memory.
 const MAX_SEGMENTS: usize = 1 << 20;
