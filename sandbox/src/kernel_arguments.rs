@@ -7,8 +7,10 @@
 /// - `tsc=reliable no_timer_check`: KVM keeps the TSC and the timers true; measuring them is lost time.
 /// - `random.trust_cpu=on`: no wait for randomness at boot; the adopted identity reseeds.
 /// - `swiotlb=noforce`: no device here needs bounce buffers.
+/// - `rcupdate.rcu_expedited=1`: boot and each container's start wait for grace periods, of several ticks each;
+///   with the few CPUs of a guest, interrupting them instead costs little.
 const FIXED: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable no_timer_check random.trust_cpu=on \
-    swiotlb=noforce";
+    swiotlb=noforce rcupdate.rcu_expedited=1";
 
 /// The command line, with what the operator of this host adds.
 pub(crate) fn command_line(added: &str) -> String {
