@@ -1,17 +1,20 @@
 //! What is to be run: the image's wishes under the user's flags, merged as Docker does.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use containers::HealthCheck;
 use oci_spec::image::Config;
 use oci_spec::runtime::Capabilities;
 
 use crate::args::environment::{self, EnvFileError};
+use crate::args::label::{self, LabelFileError};
 use crate::args::{
-    Cpus, Memory, ProcessArgs, RunArgs, SeccompChoice, SecurityOpt, Signal, SignalError, Tmpfs, Ulimit,
-    Variable,
+    Bytes, ContainerArgs, Cpus, HealthArgs, Label, Memory, NotYet, ProcessArgs, SeccompChoice, SecurityOpt,
+    Signal, SignalError, Tmpfs, Ulimit, Variable,
 };
-use crate::id;
 use crate::spec::capabilities::chosen;
+use containers::id;
 
 /// Where a command is looked for unless the image or the user says otherwise.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,12 +30,19 @@ pub(crate) struct Container {
     pub read_only: bool,
     pub tmpfs: Vec<Tmpfs>,
     pub memory: Option<Memory>,
+    pub memory_reservation: Option<u64>,
     pub cpus: Option<Cpus>,
+    pub pids: Option<i64>,
+    /// Size of /dev/shm, in bytes.
+    pub shm_size: Option<u64>,
     pub ulimits: Vec<Ulimit>,
     pub capabilities: Capabilities,
     pub seccomp: SeccompChoice,
     pub no_new_privileges: bool,
     pub stop_signal: Signal,
+    pub health: Option<HealthCheck>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: HashMap<String, String>,
 }
 
 /// A process as it is to be.
@@ -61,11 +71,23 @@ pub(crate) enum ContainerError {
     EnvFile(#[from] EnvFileError),
     #[error("{0} holds a NUL character, which no program can be given")]
     Nul(&'static str),
+    #[error(transparent)]
+    LabelFile(#[from] LabelFileError),
+    #[error(transparent)]
+    NotYet(#[from] NotYet),
+    #[error("a health check's times say nothing without --health-cmd, as the image has no check of its own")]
+    HealthWithoutCommand,
 }
 
 impl Container {
     /// `id` names the host unless the user does.
-    pub(crate) fn new(args: &RunArgs, image: &Config, id: &str) -> Result<Self, ContainerError> {
+    pub(crate) fn new(
+        args: &ContainerArgs,
+        image: &Config,
+        image_health: Option<&HealthCheck>,
+        id: &str,
+    ) -> Result<Self, ContainerError> {
+        args.not_yet.check()?;
         let hostname = match &args.hostname {
             Some(name) if !is_hostname(name) => return Err(ContainerError::BadHostname(name.clone())),
             Some(name) => name.clone(),
@@ -77,13 +99,19 @@ impl Container {
             hostname,
             read_only: args.read_only,
             tmpfs: args.tmpfs.clone(),
-            memory: args.memory,
-            cpus: args.cpus,
+            memory: args.limits.memory,
+            memory_reservation: args.limits.memory_reservation.map(|Bytes(bytes)| bytes),
+            cpus: args.limits.cpus,
+            pids: args.limits.pids_limit.filter(|most| *most > 0),
+            shm_size: args.shm_size.map(|Bytes(bytes)| bytes),
             ulimits: args.ulimit.clone(),
             capabilities: chosen(&args.cap_add, &args.cap_drop),
             seccomp: SeccompChoice::default(),
             no_new_privileges: false,
             stop_signal: stop_signal(args, image)?,
+            health: health(&args.health, image_health)?,
+            labels: labels(args, image)?,
+            annotations: args.annotation.iter().cloned().map(|Label { name, value }| (name, value)).collect(),
         };
         for option in &args.security_opt {
             match option {
@@ -95,7 +123,7 @@ impl Container {
     }
 }
 
-fn command(args: &RunArgs, image: &Config, hostname: &str) -> Result<Command, ContainerError> {
+fn command(args: &ContainerArgs, image: &Config, hostname: &str) -> Result<Command, ContainerError> {
     let wanted = variables(&args.process.env, &args.process.env_file)?;
     let mut environment = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if args.stdio.tty {
@@ -120,7 +148,7 @@ fn command(args: &RunArgs, image: &Config, hostname: &str) -> Result<Command, Co
 }
 
 /// An entrypoint of the user's takes the image's command away with the image's entrypoint.
-fn program(args: &RunArgs, image: &Config) -> Vec<String> {
+fn program(args: &ContainerArgs, image: &Config) -> Vec<String> {
     let entrypoint = match args.entrypoint.as_deref() {
         Some("") => Vec::new(),
         Some(program) => vec![program.to_owned()],
@@ -134,13 +162,55 @@ fn program(args: &RunArgs, image: &Config) -> Vec<String> {
     [entrypoint, command].concat()
 }
 
-fn stop_signal(args: &RunArgs, image: &Config) -> Result<Signal, ContainerError> {
+fn stop_signal(args: &ContainerArgs, image: &Config) -> Result<Signal, ContainerError> {
     let of_image = image.stop_signal().as_deref().filter(|name| !name.is_empty());
     match (args.stop_signal, of_image) {
         (Some(signal), _) => Ok(signal),
         (None, Some(name)) => name.parse().map_err(ContainerError::StopSignal),
         (None, None) => Ok(Signal::TERM),
     }
+}
+
+/// The image's check, changed as the user says; a check of the user's own is Docker's otherwise.
+fn health(args: &HealthArgs, image: Option<&HealthCheck>) -> Result<Option<HealthCheck>, ContainerError> {
+    let times =
+        [args.health_interval, args.health_timeout, args.health_start_period, args.health_start_interval];
+    let changed = args.health_retries.is_some() || times.iter().any(Option::is_some);
+    let mut check = match (&args.health_cmd, image) {
+        _ if args.no_healthcheck => return Ok(None),
+        (Some(line), _) => HealthCheck {
+            test: vec!["CMD-SHELL".to_owned(), line.clone()],
+            ..image.cloned().unwrap_or_default()
+        },
+        (None, Some(image)) => image.clone(),
+        (None, None) if changed => return Err(ContainerError::HealthWithoutCommand),
+        (None, None) => return Ok(None),
+    };
+    let [interval, timeout, start_period, start_interval] = times;
+    for (wanted, known) in [
+        (interval, &mut check.interval),
+        (timeout, &mut check.timeout),
+        (start_period, &mut check.start_period),
+        (start_interval, &mut check.start_interval),
+    ] {
+        *known = wanted.unwrap_or(*known);
+    }
+    check.retries = args.health_retries.unwrap_or(check.retries);
+    Ok(check.command().is_some().then_some(check))
+}
+
+/// The image's, then the files', then the flags'; of several of one name the last counts.
+fn labels(args: &ContainerArgs, image: &Config) -> Result<BTreeMap<String, String>, ContainerError> {
+    let mut labels: BTreeMap<String, String> = image.labels().iter().flatten().map(own).collect();
+    for file in &args.label_file {
+        labels.extend(label::read_file(file)?.into_iter().map(|Label { name, value }| (name, value)));
+    }
+    labels.extend(args.label.iter().cloned().map(|Label { name, value }| (name, value)));
+    Ok(labels)
+}
+
+fn own((name, value): (&String, &String)) -> (String, String) {
+    (name.clone(), value.clone())
 }
 
 impl Command {
@@ -244,7 +314,7 @@ mod tests {
     fn container(arguments: &[&str], image: &str) -> Result<Container, ContainerError> {
         let cli = Cli::try_parse_from(["bulkhead", "run"].iter().chain(arguments)).unwrap();
         let Verb::Run(args) = cli.command else { panic!("not run") };
-        Container::new(&args, &serde_json::from_str(image).unwrap(), ID)
+        Container::new(&args.container, &serde_json::from_str(image).unwrap(), None, ID)
     }
 
     fn args(arguments: &[&str], image: &str) -> Vec<String> {

@@ -1,12 +1,12 @@
-//! Where Bulkhead keeps what outlives a sandbox: imported layers; and the blocks of writable disks, which do not.
+//! Where Bulkhead keeps what outlives a sandbox: imported images; and the blocks of writable disks, which do not.
 
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Names another place.
-const VARIABLE: &str = "BULKHEAD_DATA_DIR";
+pub(crate) const VARIABLE: &str = "BULKHEAD_DATA_DIR";
 
 #[derive(Debug, Clone)]
 pub(crate) struct DataDir {
@@ -32,17 +32,28 @@ impl DataDir {
                 .map(|data| data.join("bulkhead")),
         };
         let path = set(VARIABLE).or_else(of_user).ok_or(DataDirError::Nowhere)?;
+        // Supervisors, which run elsewhere, are to find it too.
+        let path = std::path::absolute(&path).map_err(|source| DataDirError::Unusable { path, source })?;
         let data = Self { path };
-        for directory in [&data.path, &data.layers(), &data.scratch()] {
+        for directory in [&data.path, &data.images(), &data.scratch()] {
             let made = DirBuilder::new().mode(0o700).recursive(true).create(directory);
             made.map_err(|source| DataDirError::Unusable { path: directory.clone(), source })?;
         }
         Ok(data)
     }
 
-    /// Imported layers, by content.
-    pub(crate) fn layers(&self) -> PathBuf {
-        self.path.join("layers")
+    /// Imported images.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.path.join("images")
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Containers, each with its record, log and disk.
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.path.join("containers")
     }
 
     /// Where writable disks have their blocks, in files without a name.

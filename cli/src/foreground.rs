@@ -1,12 +1,13 @@
-//! A process in the foreground: our streams, signals and terminal are its own until it ends.
+//! A process in the foreground: our streams, signals and terminal are its own until it ends, or its user leaves.
 
 use std::io;
 
+use containers::{Attachment, Ended, SupervisorError};
 use sandbox::{Exit, GuestError, Process, Stdio, Streams};
 
-use crate::args::{Signal, StdioArgs};
+use crate::args::{DetachKeys, Signal, StdioArgs};
 use crate::signals::{self, Signals};
-use crate::streams::{self, Outputs};
+use crate::streams::{self, Carried, Carrying};
 use crate::terminal::{self, RawTerminal};
 
 /// Stands for "ended by signal n" in an exit code, as shells have it.
@@ -22,13 +23,13 @@ pub(crate) enum ForegroundError {
     Streams(#[source] io::Error),
     #[error(transparent)]
     Guest(#[from] GuestError),
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorError),
 }
 
 /// The streams to ask for.
 pub(crate) fn stdio(args: &StdioArgs) -> Result<Stdio, ForegroundError> {
-    if args.interactive && args.tty && !terminal::stdin_is_terminal() {
-        return Err(ForegroundError::NotATerminal);
-    }
+    check_terminal(args.interactive, args.tty)?;
     Ok(Stdio {
         stdin: args.interactive,
         stdout: true,
@@ -37,70 +38,136 @@ pub(crate) fn stdio(args: &StdioArgs) -> Result<Stdio, ForegroundError> {
     })
 }
 
+pub(crate) fn check_terminal(input: bool, terminal: bool) -> Result<(), ForegroundError> {
+    let missing = input && terminal && !terminal::stdin_is_terminal();
+    if missing { Err(ForegroundError::NotATerminal) } else { Ok(()) }
+}
+
+/// How a process is held.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    /// The process has a terminal.
+    pub terminal: bool,
+    pub input: bool,
+    /// Signals go on to it.
+    pub pass_signals: bool,
+    /// What it gets for SIGTERM.
+    pub stop_signal: u32,
+    /// What leaves it to itself; none for a process that cannot be left.
+    pub detach_keys: Option<DetachKeys>,
+}
+
+/// Who gets the signals, and tells of the end.
+pub(crate) trait Target {
+    type Ended;
+    async fn signal(&self, signal: u32);
+    async fn resize(&self, size: sandbox::TerminalSize);
+    /// Nobody reads an output any more, and it is to know.
+    async fn unread(&self, stderr: bool);
+    /// Cancelled, it loses nothing.
+    async fn ended(&self) -> Result<Self::Ended, ForegroundError>;
+}
+
 /// A process whose streams are carried.
-pub(crate) struct Foreground {
-    process: Process,
-    outputs: Outputs,
-    terminal: bool,
+pub(crate) struct Foreground<T> {
+    target: T,
+    carrying: Carrying,
+    hold: Hold,
     /// Held until the process's last output is written.
     _raw: Option<RawTerminal>,
-    /// What the process gets for SIGTERM.
-    stop_signal: Signal,
 }
 
-/// How it ended, and what to exit with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    pub code: u8,
-    pub out_of_memory: bool,
+/// What became of it.
+pub(crate) enum Followed<E> {
+    Ended(E),
+    /// It goes on without its user.
+    Detached,
+    /// It has ended, and we are to as well, whatever output is left.
+    Signalled(u32),
 }
 
-impl Foreground {
+impl<T: Target> Foreground<T> {
     /// Carries the streams of a process that is about to run.
-    pub(crate) fn attach(
-        process: Process,
-        streams: Streams,
-        args: &StdioArgs,
-        stop_signal: Signal,
-    ) -> Result<Self, ForegroundError> {
-        let raw = (args.interactive && args.tty).then(RawTerminal::enter).transpose();
+    pub(crate) fn attach(target: T, streams: Streams, hold: Hold) -> Result<Self, ForegroundError> {
+        let raw = (hold.input && hold.terminal).then(RawTerminal::enter).transpose();
         let raw = raw.map_err(ForegroundError::Terminal)?;
-        let outputs = streams::carry(streams).map_err(ForegroundError::Streams)?;
-        Ok(Self { process, outputs, terminal: args.tty, _raw: raw, stop_signal })
-    }
-
-    pub(crate) fn process(&self) -> &Process {
-        &self.process
+        let keys = hold.detach_keys.clone().filter(|_| raw.is_some());
+        let carrying = streams::carry(streams, keys).map_err(ForegroundError::Streams)?;
+        Ok(Self { target, carrying, hold, _raw: raw })
     }
 
     /// Passes signals on until the process has ended and its output is written.
-    pub(crate) async fn follow(mut self, signals: &mut Signals) -> Result<Outcome, ForegroundError> {
-        let process = self.process.clone();
-        let ended = process.wait();
+    pub(crate) async fn follow(
+        mut self,
+        signals: &mut Signals,
+    ) -> Result<Followed<T::Ended>, ForegroundError> {
+        let ended = self.target.ended();
         tokio::pin!(ended);
-        let exit: Exit = loop {
+        let ended = loop {
             tokio::select! {
                 biased;
-                exit = &mut ended => break exit?,
-                signal = signals.next() => self.pass_on(signal).await,
+                ended = &mut ended => break ended?,
+                signal = signals.next() => pass_on(&self.target, &self.hold, signal).await,
+                carried = self.carrying.next() => match carried {
+                    Carried::Detached => return Ok(Followed::Detached),
+                    Carried::Unread { stderr } => self.target.unread(stderr).await,
+                },
             }
         };
         tokio::select! {
-            () = self.outputs.written() => {}
+            () = self.carrying.written() => Ok(Followed::Ended(ended)),
             // Our reader may never read on; who wants us gone now loses the rest.
-            signal = signals.terminating() => return Ok(Outcome { code: signalled(signal), out_of_memory: false }),
+            signal = signals.terminating() => Ok(Followed::Signalled(signal)),
         }
-        Ok(Outcome { code: exit.code, out_of_memory: exit.out_of_memory })
+    }
+}
+
+/// Only a process that is gone cannot be told, and its end is what comes next.
+async fn pass_on(target: &impl Target, hold: &Hold, signal: u32) {
+    match signal {
+        signals::WINCH if hold.terminal => target.resize(terminal::size()).await,
+        _ if !hold.pass_signals => {}
+        term if term == Signal::TERM.number() => target.signal(hold.stop_signal).await,
+        other => target.signal(other).await,
+    }
+}
+
+impl Target for Process {
+    type Ended = Exit;
+
+    async fn signal(&self, signal: u32) {
+        drop(Process::signal(self, signal).await);
     }
 
-    async fn pass_on(&self, signal: u32) {
-        let passed = match signal {
-            signals::WINCH if self.terminal => self.process.resize(terminal::size()).await,
-            term if term == Signal::TERM.number() => self.process.signal(self.stop_signal.number()).await,
-            other => self.process.signal(other).await,
-        };
-        // Only a process that is gone cannot be told, and its end is what comes next.
-        drop(passed);
+    async fn resize(&self, size: sandbox::TerminalSize) {
+        drop(Process::resize(self, size).await);
+    }
+
+    /// The stream itself tells it.
+    async fn unread(&self, _: bool) {}
+
+    async fn ended(&self) -> Result<Exit, ForegroundError> {
+        Ok(self.wait().await?)
+    }
+}
+
+impl Target for &Attachment {
+    type Ended = Ended;
+
+    async fn signal(&self, signal: u32) {
+        drop(Attachment::signal(self, signal).await);
+    }
+
+    async fn resize(&self, size: sandbox::TerminalSize) {
+        drop(Attachment::resize(self, size).await);
+    }
+
+    async fn unread(&self, stderr: bool) {
+        drop(Attachment::unread(self, stderr).await);
+    }
+
+    async fn ended(&self) -> Result<Ended, ForegroundError> {
+        Ok(Attachment::ended(self).await?)
     }
 }
 

@@ -1,34 +1,47 @@
 //! `bulkhead`: containers on the command line, each in a virtual machine of its own.
 //!
 //! [`args`] is what can be said, in Docker's words; [`commands`] does it. A run goes one way: the image's wishes
-//! and the user's flags become a [`container`], that becomes an OCI [`spec`], the `sandbox` crate makes it run,
-//! and the [`foreground`] ties it to the user's streams, signals and terminal.
+//! and the user's flags become a [`container`], that becomes an OCI [`spec`], the `containers` crate keeps it and
+//! makes it run, and the [`foreground`] ties it to the user's streams, signals and terminal.
 
 #![forbid(unsafe_code)]
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
+use containers::{Containers, ContainersError, exit_code};
 use sandbox::{RecordError, StateDir, Timeline};
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, grouped};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::signals::Signals;
 
 mod args;
 mod commands;
 mod container;
+mod copy;
 mod data_dir;
-mod exit_code;
 mod foreground;
-mod id;
+mod human;
 mod image;
+mod image_verbs;
+mod in_use;
+mod inside_verbs;
+mod inspection;
+mod key_sequence;
+mod labels;
+mod listing;
+mod output_file;
+mod progress;
+mod pump;
 mod report;
 mod signals;
 mod spec;
 mod streams;
+mod template;
 mod terminal;
 mod timing;
 
@@ -40,18 +53,25 @@ enum SetUpError {
     State(#[from] RecordError),
     #[error(transparent)]
     Data(#[from] DataDirError),
+    #[error(transparent)]
+    Containers(#[from] ContainersError),
+    #[error(transparent)]
+    Inside(#[from] inside_verbs::SetUpError),
 }
 
 fn main() -> ExitCode {
     let timeline = Timeline::default();
-    timeline.mark("begin");
-    let cli = match Cli::try_parse() {
+    let parsed =
+        grouped(Cli::command()).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(message) => return explain(&message),
     };
-    let code = match cli.command {
-        Command::Doctor(_) | Command::Completion(_) | Command::Man => print(&cli.command),
-        command => with_sandboxes(command, &timeline),
+    timeline.mark(if matches!(cli.command, Command::Supervise(_)) { "supervisor started" } else { "begin" });
+    let code = match cli.command.short() {
+        command @ (Command::Doctor(_) | Command::Completion(_) | Command::Man) => print(&command),
+        Command::Image(verb) => image_verbs::run(&verb),
+        command => with_containers(command, &timeline),
     };
     ExitCode::from(code)
 }
@@ -66,7 +86,7 @@ fn explain(message: &clap::Error) -> ExitCode {
     }
 }
 
-/// The commands that touch no sandbox.
+/// The commands that touch no container.
 fn print(command: &Command) -> u8 {
     let mut out = io::stdout();
     let printed = match command {
@@ -82,7 +102,7 @@ fn print(command: &Command) -> u8 {
     }
 }
 
-fn with_sandboxes(command: Command, timeline: &Timeline) -> u8 {
+fn with_containers(command: Command, timeline: &Timeline) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&SetUpError::Runtime(error)),
@@ -93,40 +113,108 @@ fn with_sandboxes(command: Command, timeline: &Timeline) -> u8 {
     code
 }
 
-/// First thing, any command cleans up what a crash left.
 async fn dispatch(command: Command, timeline: &Timeline) -> Result<u8, SetUpError> {
+    if let Command::Supervise(_) = command {
+        return supervise(timeline).await;
+    }
     // Before anything is made that a signal's default action would leave behind.
     let mut signals = Signals::take().map_err(SetUpError::Runtime)?;
-    let state = StateDir::open()?;
+    let (data, state) = (DataDir::open()?, StateDir::open()?);
+    // First thing, any command cleans up what a crash left.
     state.sweep()?;
+    let containers = Containers::open(data.containers(), state)?;
+    let (containers, data, signals) = (&containers, &data, &mut signals);
     Ok(match command {
-        Command::Run(args) => {
-            let data = DataDir::open()?;
-            let code = commands::run::run(&state, &data, &args, &mut signals, timeline).await;
-            code.unwrap_or_else(|error| failed_with(error.exit_code(), &error))
-        }
-        Command::Exec(args) => {
-            let code = commands::exec::exec(&state, &args, &mut signals).await;
-            code.unwrap_or_else(|error| failed_with(error.exit_code(), &error))
-        }
-        Command::Kill(args) => {
-            let errors = commands::kill::kill(&state, &args).await;
-            errors.iter().for_each(|error| report::error(error));
-            if errors.is_empty() { 0 } else { exit_code::FAILED }
-        }
-        Command::Ps(args) => match commands::ps::ps(&state, &args, &mut io::stdout()) {
-            Ok(()) => 0,
+        Command::Run(args) => match commands::run::run(containers, data, &args, signals, timeline).await {
+            Ok(code) => code,
+            Err(error) => failed_with(error.exit_code(), &error),
+        },
+        Command::Create(args) => match commands::create::create(containers, data, &args).await {
+            Ok(id) => print_line(&id),
             Err(error) => failed(&error),
         },
-        Command::Doctor(_) | Command::Completion(_) | Command::Man => 0,
+        Command::Start(args) if args.attach || args.interactive => {
+            let code = commands::start::start_attached(containers, data, &args, signals).await;
+            code.unwrap_or_else(|error| failed_with(error.exit_code(), &error))
+        }
+        Command::Start(args) => all_done(&commands::start::start(containers, data, &args).await),
+        Command::Attach(args) => match commands::start::attach(containers, &args, signals).await {
+            Ok(code) => code,
+            Err(error) => failed_with(error.exit_code(), &error),
+        },
+        Command::Exec(args) => match commands::exec::exec(containers, &args, signals).await {
+            Ok(code) => code,
+            Err(error) => failed_with(error.exit_code(), &error),
+        },
+        Command::Inside(verb) => inside_verbs::run(&verb, containers, data, signals, timeline).await?,
+        other => manage(other, containers, data, signals).await,
     })
 }
 
-fn failed(error: &dyn std::error::Error) -> u8 {
+/// The commands that no signal is passed on by, and so end with one.
+async fn manage(command: Command, containers: &Containers, data: &DataDir, signals: &mut Signals) -> u8 {
+    let managing = async {
+        match command {
+            Command::Ps(args) => done(commands::ps::ps(containers, &args, &mut io::stdout())),
+            Command::Logs(args) => done(commands::logs::logs(containers, &args).await),
+            Command::Wait(args) => done(commands::wait::wait(containers, &args, &mut io::stdout()).await),
+            Command::Stop(args) => all_done(&commands::stop::stop(containers, &args).await),
+            Command::Restart(args) => all_done(&commands::restart::restart(containers, data, &args).await),
+            Command::Kill(args) => all_done(&commands::kill::kill(containers, &args).await),
+            Command::Rename(args) => done(commands::rename::rename(containers, &args)),
+            Command::Port(args) => done(commands::port::port(containers, &args)),
+            Command::Events(args) => done(commands::events::events(containers, &args).await),
+            Command::Rm(args) => all_done(&commands::rm::rm(containers, &args).await),
+            _ => 0,
+        }
+    };
+    tokio::select! {
+        biased;
+        signal = signals.terminating() => foreground::signalled(signal),
+        code = managing => code,
+    }
+}
+
+/// Nobody reads what a supervisor prints: what it cannot do shows in the container's status.
+async fn supervise(timeline: &Timeline) -> Result<u8, SetUpError> {
+    let data = DataDir::open()?;
+    let containers = Containers::open(data.containers(), StateDir::open()?)?;
+    let supervised = commands::supervise::supervise(&containers, &data, timeline).await;
+    Ok(supervised.map_or(exit_code::FAILED, |()| 0))
+}
+
+fn done<E: Error + 'static>(result: Result<(), E>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(error) if is_broken_pipe(&error) => 0,
+        Err(error) => failed(&error),
+    }
+}
+
+/// `bulkhead logs | head`: who closes our output has read enough.
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    let io = cause.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn all_done<E: Error>(errors: &[E]) -> u8 {
+    errors.iter().for_each(|error| report::error(error));
+    if errors.is_empty() { 0 } else { exit_code::FAILED }
+}
+
+fn print_line(line: &str) -> u8 {
+    done(writeln!(io::stdout(), "{line}"))
+}
+
+fn failed(error: &dyn Error) -> u8 {
     failed_with(exit_code::FAILED, error)
 }
 
-fn failed_with(code: u8, error: &dyn std::error::Error) -> u8 {
+fn failed_with(code: u8, error: &dyn Error) -> u8 {
     report::error(error);
     code
 }

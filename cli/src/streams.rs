@@ -10,44 +10,79 @@ use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read, write};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::args::DetachKeys;
+use crate::key_sequence::KeySequence;
 
 /// Large, for few system calls a megabyte.
 const BUFFER: usize = 256 * 1024;
 
-/// The outputs of a process while they are carried.
+/// The streams of a process while they are carried.
 #[derive(Debug)]
-pub(crate) struct Outputs {
-    carrying: Vec<JoinHandle<()>>,
+pub(crate) struct Carrying {
+    outputs: Vec<JoinHandle<()>>,
+    news: mpsc::UnboundedReceiver<Carried>,
+    /// Keeps the news open when no stream is left to bring any.
+    _bring: mpsc::UnboundedSender<Carried>,
 }
 
-impl Outputs {
+/// What happened on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// The keys were typed that leave the process to itself.
+    Detached,
+    /// Nobody reads our stdout, or stderr, any more.
+    Unread { stderr: bool },
+}
+
+impl Carrying {
+    /// The next thing to happen. Cancelled, it loses nothing.
+    pub(crate) async fn next(&mut self) -> Carried {
+        match self.news.recv().await {
+            Some(carried) => carried,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits until all that came is written.
     pub(crate) async fn written(&mut self) {
-        for carrying in &mut self.carrying {
+        for output in &mut self.outputs {
             // A thread has no end but its own.
-            let _ = carrying.await;
+            let _ = output.await;
         }
     }
 }
 
-/// Begins to carry in all directions there are.
-pub(crate) fn carry(streams: sandbox::Streams) -> io::Result<Outputs> {
+/// Begins to carry in all directions there are. What is typed is looked through for the keys that detach.
+pub(crate) fn carry(streams: sandbox::Streams, keys: Option<DetachKeys>) -> io::Result<Carrying> {
+    let (bring, news) = mpsc::unbounded_channel();
     if let Some(stream) = streams.stdin {
-        let stream = blocking(stream)?;
+        let (stream, bring) = (blocking(stream)?, bring.clone());
+        let keys = KeySequence::new(keys.map(|DetachKeys(bytes)| bytes).unwrap_or_default());
         // Not awaited: when the process is gone, what comes on our stdin matters to nobody.
-        std::thread::Builder::new().spawn(move || carry_input(&stream))?;
+        std::thread::Builder::new().spawn(move || {
+            if carry_input(&stream, keys) {
+                // Nobody is left to tell when we end.
+                let _ = bring.send(Carried::Detached);
+            }
+        })?;
     }
-    let mut outputs = Outputs { carrying: Vec::new() };
-    for (stream, ours) in
-        [(streams.stdout, rustix::stdio::stdout()), (streams.stderr, rustix::stdio::stderr())]
+    let mut outputs = Vec::new();
+    for (stream, ours, stderr) in
+        [(streams.stdout, rustix::stdio::stdout(), false), (streams.stderr, rustix::stdio::stderr(), true)]
     {
         if let Some(stream) = stream {
-            let stream = blocking(stream)?;
-            outputs.carrying.push(spawn_blocking(move || carry_output(&stream, ours)));
+            let (stream, bring) = (blocking(stream)?, bring.clone());
+            outputs.push(spawn_blocking(move || {
+                if !carry_output(&stream, ours) {
+                    let _ = bring.send(Carried::Unread { stderr });
+                }
+            }));
         }
     }
-    Ok(outputs)
+    Ok(Carrying { outputs, news, _bring: bring })
 }
 
 fn blocking(stream: tokio::net::UnixStream) -> io::Result<UnixStream> {
@@ -56,32 +91,58 @@ fn blocking(stream: tokio::net::UnixStream) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-fn carry_input(stream: &UnixStream) {
-    // Either side's end is the end: an unreadable stdin is an empty one, and the process may close its own.
-    let _ = copy(rustix::stdio::stdin(), stream.as_fd());
-    let _ = stream.shutdown(Shutdown::Write);
+/// Whether the keys that detach were typed.
+fn carry_input(stream: &UnixStream, mut keys: KeySequence) -> bool {
+    let mut buffer = vec![0; BUFFER];
+    let mut passed = Vec::new();
+    let detached = loop {
+        // Either side's end is the end: an unreadable stdin is an empty one, and the process may close its own.
+        let read = patiently(rustix::stdio::stdin(), PollFlags::IN, || {
+            read(rustix::stdio::stdin(), &mut buffer[..])
+        });
+        let Ok(length @ 1..) = read else { break false };
+        passed.clear();
+        let complete = keys.filter(buffer.get(..length).unwrap_or_default(), &mut passed);
+        if write_all(stream.as_fd(), &passed).is_err() {
+            break false;
+        }
+        if complete {
+            break true;
+        }
+    };
+    if !detached {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    detached
 }
 
-fn carry_output(stream: &UnixStream, ours: BorrowedFd<'_>) {
-    if copy(stream.as_fd(), ours).is_err() {
+/// Whether it was read to the end.
+fn carry_output(stream: &UnixStream, ours: BorrowedFd<'_>) -> bool {
+    let copied = copy(stream.as_fd(), ours).is_ok();
+    if !copied {
         // Nobody reads our output: let the process know, as a pipe would.
         let _ = stream.shutdown(Shutdown::Both);
     }
+    copied
 }
 
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = patiently(from, PollFlags::IN, || read(from, &mut buffer[..]))?;
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        if rest.is_empty() {
-            return Ok(());
-        }
-        while !rest.is_empty() {
-            let written = patiently(to, PollFlags::OUT, || write(to, rest))?;
-            rest = rest.get(written..).unwrap_or_default();
+        match buffer.get(..length) {
+            Some(bytes @ [_, ..]) => write_all(to, bytes)?,
+            _ => return Ok(()),
         }
     }
+}
+
+fn write_all(to: BorrowedFd<'_>, mut rest: &[u8]) -> Result<(), Errno> {
+    while !rest.is_empty() {
+        let written = patiently(to, PollFlags::OUT, || write(to, rest))?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Repeats a call while it is interrupted or, as others may have made our streams non-blocking, would block.

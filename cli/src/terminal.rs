@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Mutex, Once, PoisonError};
 
 use rustix::stdio::{stderr, stdin, stdout};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 use sandbox::TerminalSize;
 
 /// The size a terminal of unknown size gets, as of old.
@@ -31,6 +31,29 @@ impl RawTerminal {
 }
 
 impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Holds the terminal on stdin without echo: for secrets.
+#[derive(Debug)]
+pub(crate) struct NoEcho(());
+
+impl NoEcho {
+    pub(crate) fn enter() -> io::Result<Self> {
+        let original = tcgetattr(stdin())?;
+        restore_on_panic();
+        let mut silent = original.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        *ORIGINAL.lock().unwrap_or_else(PoisonError::into_inner) = Some(original);
+        let terminal = Self(());
+        tcsetattr(stdin(), OptionalActions::Flush, &silent)?;
+        Ok(terminal)
+    }
+}
+
+impl Drop for NoEcho {
     fn drop(&mut self) {
         restore();
     }

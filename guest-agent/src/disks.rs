@@ -1,4 +1,5 @@
-//! The disks of the guest, known by the serial the host gave each.
+//! The disks of the guest, known by the serial the host gave each. Persistent memory has none, and is known by its
+//! kernel's name.
 //!
 //! The bus has no hot-plug controller: the agent has the kernel look again, or let go (sysfs-bus-pci).
 
@@ -83,6 +84,16 @@ async fn rescan() -> Result<(), DiskError> {
     rescanned.unwrap_or_else(|panic| Err(panic.into())).map_err(DiskError::Rescan)
 }
 
+fn persistent_memory(entry: &Path) -> Option<String> {
+    let name = entry.file_name()?.to_str()?;
+    name.starts_with("pmem").then(|| name.to_owned())
+}
+
+/// Whether the disk is memory that can be read in place (DAX).
+pub(crate) fn is_memory(device: &Path) -> bool {
+    persistent_memory(device).is_some()
+}
+
 struct Disk {
     entry: PathBuf,
     serial: String,
@@ -95,6 +106,8 @@ fn list() -> io::Result<Vec<Disk>> {
         // Not every block device has a serial, and one may go while we look.
         if let Ok(serial) = fs::read_to_string(entry.join("serial")) {
             disks.push(Disk { serial: serial.trim_end_matches(['\n', '\0']).to_owned(), entry });
+        } else if let Some(name) = persistent_memory(&entry) {
+            disks.push(Disk { serial: name, entry });
         }
     }
     Ok(disks)

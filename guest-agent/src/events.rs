@@ -1,7 +1,7 @@
 //! What the agent tells its supervisor unasked: that it is ready, exits, memory kills.
 //!
-//! Actors put events into a bounded queue; one task owns the connection. A connection that breaks (as it does
-//! when the guest is restored from a template) is made again, opened with Ready, and the event that was on its
+//! Actors put events into a bounded queue; one task owns the connection. A connection that ends (as it does when
+//! the guest is restored from a template) is made again at once, opened with Ready, and the event that was on its
 //! way is sent once more: a supervisor may see an event twice, and never misses one.
 
 use std::future::Future;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use agent_api::agent::{Event, Exit, OutOfMemory, Ready};
 use agent_api::event_frame;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::{error_chain, log};
@@ -58,11 +58,11 @@ impl Events {
 }
 
 /// Delivers events for ever over connections made by `connect`, each opened with Ready.
-pub async fn deliver<C, F, W>(mut events: EventQueue, connect: C)
+pub async fn deliver<C, F, S>(mut events: EventQueue, connect: C)
 where
     C: Fn() -> F,
-    F: Future<Output = io::Result<W>>,
-    W: AsyncWrite + Unpin,
+    F: Future<Output = io::Result<S>>,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut undelivered = None;
     loop {
@@ -72,31 +72,45 @@ where
                     log::warn(format_args!("event connection lost: {error}"));
                 }
             }
-            Err(error) => log::warn(format_args!("cannot connect to the supervisor: {error}")),
+            Err(error) => {
+                log::warn(format_args!("cannot connect to the supervisor: {error}"));
+                tokio::time::sleep(RECONNECT_AFTER).await;
+            }
         }
-        tokio::time::sleep(RECONNECT_AFTER).await;
     }
 }
 
-async fn deliver_over<W: AsyncWrite + Unpin>(
-    mut connection: W,
+async fn deliver_over(
+    connection: impl AsyncRead + AsyncWrite + Unpin,
     events: &mut EventQueue,
     undelivered: &mut Option<Event>,
 ) -> io::Result<()> {
-    write(&mut connection, &ready()).await?;
+    let (mut from_host, mut to_host) = tokio::io::split(connection);
+    write(&mut to_host, &ready()).await?;
     loop {
         let event = match undelivered.take() {
             Some(event) => event,
-            None => match events.queue.recv().await {
-                Some(event) => event,
-                None => return Ok(()),
+            None => tokio::select! {
+                event = events.queue.recv() => match event {
+                    Some(event) => event,
+                    None => return Ok(()),
+                },
+                error = end(&mut from_host) => return Err(error),
             },
         };
-        let result = write(&mut connection, &event).await;
+        let result = write(&mut to_host, &event).await;
         if result.is_err() {
             *undelivered = Some(event);
         }
         result?;
+    }
+}
+
+/// Waits for the connection's end: all there is to read, for the host says nothing here.
+async fn end(connection: &mut (impl AsyncRead + Unpin)) -> io::Error {
+    match connection.read(&mut [0]).await {
+        Ok(_) => io::ErrorKind::ConnectionReset.into(),
+        Err(error) => error,
     }
 }
 
@@ -124,7 +138,7 @@ mod tests {
     use std::sync::Mutex;
 
     use agent_api::event_frame::Decoder;
-    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::io::{DuplexStream, duplex};
 
     use super::*;
 
@@ -153,9 +167,9 @@ mod tests {
             let mut first_host = first_host;
             assert!(next(&mut first_host, &mut Decoder::default()).await.has_ready());
             drop(first_host);
-            events.exit(Exit { container_id: "c".to_owned(), code: 7, ..Default::default() }).await;
             let mut decoder = Decoder::default();
-            assert!(next(&mut second_host, &mut decoder).await.has_ready());
+            assert!(next(&mut second_host, &mut decoder).await.has_ready(), "without an event to send");
+            events.exit(Exit { container_id: "c".to_owned(), code: 7, ..Default::default() }).await;
             assert_eq!(next(&mut second_host, &mut decoder).await.exit().code, 7);
         };
         tokio::select! {

@@ -13,6 +13,7 @@ pub mod events;
 mod failure;
 pub mod helper;
 mod identity;
+pub mod init;
 mod ioctls;
 pub mod log;
 pub mod power;

@@ -1,4 +1,5 @@
-//! `bulkhead-agent`: PID 1 of the guest, or, when it runs itself again, its helper.
+//! `bulkhead-agent`: PID 1 of the guest; its helper, when it runs itself again; PID 1 of a container that asks for
+//! an init.
 
 use std::process::ExitCode;
 
@@ -6,9 +7,12 @@ use bulkhead_agent::container::launch::Launcher;
 use bulkhead_agent::container::{Containers, Environment};
 use bulkhead_agent::reaper::Reaper;
 use bulkhead_agent::streams::Streams;
-use bulkhead_agent::{boot, error_chain, events, helper, log, power, service, transport};
+use bulkhead_agent::{boot, error_chain, events, helper, init, log, power, service, transport};
 
 fn main() -> ExitCode {
+    if init::is_asked_for() {
+        return init::main();
+    }
     if std::env::args().nth(1).as_deref() == Some(helper::ARGUMENT) {
         return helper::main();
     }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use agent_api::agent::{
-    AdoptRequest, AdoptResponse, AttachDisksRequest, AttachDisksResponse, CreateContainerRequest,
-    CreateContainerResponse, Created, DetachDiskRequest, DetachDiskResponse, ExecRequest, ExecResponse,
-    PowerOffRequest, PowerOffResponse, RemoveContainerRequest, RemoveContainerResponse,
-    ResizeTerminalRequest, ResizeTerminalResponse, SignalRequest, SignalResponse, StartContainerRequest,
-    StartContainerResponse, WaitRequest, WaitResponse,
+    AdoptRequest, AdoptResponse, AttachDisksRequest, AttachDisksResponse, ChangesRequest, ChangesResponse,
+    CreateContainerRequest, CreateContainerResponse, Created, DetachDiskRequest, DetachDiskResponse,
+    ExecRequest, ExecResponse, ExportRequest, ExportResponse, MountContainerRequest, MountContainerResponse,
+    PauseRequest, PauseResponse, PowerOffRequest, PowerOffResponse, ProcessesRequest, ProcessesResponse,
+    ReadArchiveRequest, ReadArchiveResponse, RemoveContainerRequest, RemoveContainerResponse,
+    ResizeTerminalRequest, ResizeTerminalResponse, ResumeRequest, ResumeResponse, SignalRequest,
+    SignalResponse, StartContainerRequest, StartContainerResponse, StatPathRequest, StatPathResponse,
+    StatsRequest, StatsResponse, WaitRequest, WaitResponse, WriteArchiveRequest, WriteArchiveResponse,
 };
 use agent_api::agent_ttrpc::{self, Agent};
 use async_trait::async_trait;
@@ -115,6 +118,67 @@ impl Agent for Service {
         Ok(RemoveContainerResponse::default())
     }
 
+    async fn mount_container(
+        &self,
+        _: &TtrpcContext,
+        request: MountContainerRequest,
+    ) -> Result<MountContainerResponse> {
+        let failure = self.containers.mount(request).await.map_err(call_status)?;
+        Ok(MountContainerResponse { failure: failure.into(), ..Default::default() })
+    }
+
+    async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> Result<PauseResponse> {
+        self.containers.pause(&request.container_id).await.map_err(call_status)?;
+        Ok(PauseResponse::default())
+    }
+
+    async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> Result<ResumeResponse> {
+        self.containers.resume(&request.container_id).await.map_err(call_status)?;
+        Ok(ResumeResponse::default())
+    }
+
+    async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> Result<StatsResponse> {
+        self.containers.stats(&request.container_id).await.map_err(call_status)
+    }
+
+    async fn processes(&self, _: &TtrpcContext, request: ProcessesRequest) -> Result<ProcessesResponse> {
+        self.containers.processes(&request.container_id).await.map_err(call_status)
+    }
+
+    async fn stat_path(&self, _: &TtrpcContext, request: StatPathRequest) -> Result<StatPathResponse> {
+        let StatPathRequest { container_id, path, .. } = request;
+        let stat = self.containers.stat_path(&container_id, path).await.map_err(call_status)?;
+        Ok(StatPathResponse { stat: stat.into(), ..Default::default() })
+    }
+
+    async fn read_archive(
+        &self,
+        _: &TtrpcContext,
+        request: ReadArchiveRequest,
+    ) -> Result<ReadArchiveResponse> {
+        self.containers.read_archive(request).await.map_err(call_status)?;
+        Ok(ReadArchiveResponse::default())
+    }
+
+    async fn write_archive(
+        &self,
+        _: &TtrpcContext,
+        request: WriteArchiveRequest,
+    ) -> Result<WriteArchiveResponse> {
+        self.containers.write_archive(request).await.map_err(call_status)?;
+        Ok(WriteArchiveResponse::default())
+    }
+
+    async fn changes(&self, _: &TtrpcContext, request: ChangesRequest) -> Result<ChangesResponse> {
+        self.containers.changes(request).await.map_err(call_status)?;
+        Ok(ChangesResponse::default())
+    }
+
+    async fn export(&self, _: &TtrpcContext, request: ExportRequest) -> Result<ExportResponse> {
+        self.containers.export(request).await.map_err(call_status)?;
+        Ok(ExportResponse::default())
+    }
+
     async fn power_off(&self, _: &TtrpcContext, _: PowerOffRequest) -> Result<PowerOffResponse> {
         tokio::spawn(async { power::off() });
         Ok(PowerOffResponse::default())
@@ -124,7 +188,7 @@ impl Agent for Service {
 fn call_status(error: CallError) -> Error {
     let code = match error {
         CallError::BadId(_) | CallError::BadArgument(_) => Code::INVALID_ARGUMENT,
-        CallError::NotFound(_) => Code::NOT_FOUND,
+        CallError::NotFound(_) | CallError::NoSuchFile(_) => Code::NOT_FOUND,
         CallError::Exists(_) => Code::ALREADY_EXISTS,
         CallError::WrongState(_) => Code::FAILED_PRECONDITION,
         CallError::Internal(_) => Code::INTERNAL,

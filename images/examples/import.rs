@@ -1,8 +1,8 @@
-//! Imports an image into a directory of layers and prints their files: `import IMAGE[:TAG] DIRECTORY`.
+//! Imports an image into a directory and prints the files that are its disk: `import IMAGE[:TAG] DIRECTORY`.
 
 use std::process::ExitCode;
 
-use images::{Image, ImageReference, LayerCache, Limits, Platform};
+use images::{ImageReference, Limits, Platform, Store};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,10 +20,10 @@ fn main() -> ExitCode {
 }
 
 fn import(image: &str, directory: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let limits = Limits::default();
-    let image = Image::open(&ImageReference::parse(image), &Platform::default(), &limits)?;
-    for layer in LayerCache::new(directory).ensure(&image, &limits, &mut ())? {
-        println!("{}", layer.path.display());
+    let (store, limits) = (Store::open(directory)?, Limits::default());
+    let image = store.load_unnamed(&ImageReference::parse(image), &Platform::default(), &limits, &())?;
+    for file in store.disk(&image, &limits)?.files {
+        println!("{}", file.display());
     }
     Ok(())
 }

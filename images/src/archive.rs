@@ -87,7 +87,7 @@ impl Archive {
         Ok(Archive { path: path.to_owned(), compressed: is_compressed, members })
     }
 
-    pub(crate) fn blob(&self, name: &str) -> io::Result<Option<Blob>> {
+    pub(crate) fn blob(&self, name: &str) -> io::Result<Option<Blob<'static>>> {
         let (offset, size) = match self.members.get(name) {
             None => return Ok(None),
             Some(Member::File { offset, size }) => (*offset, *size),
@@ -124,7 +124,7 @@ fn list<R: io::BufRead>(
 ) -> Result<HashMap<String, Member>, ArchiveError> {
     let mut reader = TarReader::new(stream);
     let mut members = HashMap::new();
-    while let Some(entry) = reader.next()? {
+    while let Some(entry) = reader.next_entry()? {
         let member = match entry.kind {
             Kind::Regular => Member::File { offset: reader.offset(), size: reader.remaining() },
             Kind::HardLink => Member::Link(member_name(&entry.link)),

@@ -1,7 +1,7 @@
 //! SHA-256 digests: what names blobs and layers, and what proves their content.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use ring::digest::{Context, Digest, SHA256};
@@ -104,6 +104,37 @@ impl<R: Read> Read for Hashing<R> {
         self.state.update(buffer.get(..count).unwrap_or_default());
         self.length += count as u64;
         Ok(count)
+    }
+}
+
+/// Writes on, and knows how much it was and what it hashes to.
+pub(crate) struct HashingWriter<W> {
+    inner: W,
+    state: Context,
+    length: u64,
+}
+
+impl<W: Write> HashingWriter<W> {
+    pub(crate) fn new(inner: W) -> Self {
+        HashingWriter { inner, state: Context::new(&SHA256), length: 0 }
+    }
+
+    /// The digest and length of all that was written.
+    pub(crate) fn finish(self) -> (Sha256, u64) {
+        (self.state.finish().into(), self.length)
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(data)?;
+        self.state.update(data.get(..count).unwrap_or_default());
+        self.length += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

@@ -1,48 +1,32 @@
 //! An image: found, chosen by tag and platform, its documents read and checked. Its layers are still where they were.
 
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
-use oci_spec::image::{Arch, ImageConfiguration, MediaType, Os};
+use oci_spec::image::{Descriptor, ImageConfiguration, MediaType};
 use thiserror::Error;
 
 use crate::archive::ArchiveError;
 use crate::digest::{DigestError, Sha256};
 use crate::limits::Limits;
+use crate::name::Name;
+use crate::platform::Platform;
 use crate::reference::ImageReference;
+use crate::registry::RegistryError;
 use crate::source::{Blob, Source};
-use crate::{docker, layout};
+use crate::{docker, layout, manifests};
 
-/// Layers an image may have: overlayfs stacks at most 500.
-const MAX_LAYERS: usize = 500;
-
-/// What an image is built to run on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Platform {
-    /// The operating system, by Go's name for it.
-    pub os: Os,
-    /// The processor architecture, by Go's name for it.
-    pub architecture: Arch,
-}
-
-impl Default for Platform {
-    /// What this machine's guests run.
-    fn default() -> Self {
-        Platform { os: Os::Linux, architecture: Arch::default() }
-    }
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)
-    }
-}
+/// Layers an image may have: as many as Docker makes. Each is a file that its sandboxes hold open.
+pub(crate) const MAX_LAYERS: usize = 127;
 
 /// One image of a layout or an archive.
 pub struct Image {
-    pub(crate) reference: ImageReference,
-    pub(crate) source: Source,
-    pub(crate) configuration: ImageConfiguration,
-    pub(crate) layers: Vec<LayerDescriptor>,
+    reference: ImageReference,
+    source: Arc<Source>,
+    pub(crate) documents: Documents,
+    configuration: ImageConfiguration,
+    layers: Vec<LayerDescriptor>,
 }
 
 /// A layer as the image's documents describe it.
@@ -60,11 +44,29 @@ pub struct LayerDescriptor {
     pub(crate) name: String,
 }
 
-/// What a layout or an archive says of the image chosen from it.
+/// What a registry, a layout or an archive says of an image.
 pub(crate) struct Documents {
+    /// Its names there.
+    pub(crate) names: Vec<Name>,
+    /// What they stand for, an index or a manifest. Docker archives have neither.
+    pub(crate) target: Option<Descriptor>,
+    /// The manifest, perhaps one of many in an index.
+    pub(crate) manifest: Option<Descriptor>,
     pub(crate) configuration: Vec<u8>,
-    /// Name, media type, digest and size of each layer's blob, the lowest first.
-    pub(crate) layers: Vec<(String, MediaType, Option<Sha256>, u64)>,
+    /// The blobs of its layers, the lowest first.
+    pub(crate) layers: Vec<BlobDescriptor>,
+    /// Manifest and indexes, byte for byte.
+    pub(crate) verbatim: Vec<Vec<u8>>,
+}
+
+/// A layer's blob as a manifest describes it.
+pub(crate) struct BlobDescriptor {
+    /// Its file in the image's source.
+    pub(crate) name: String,
+    pub(crate) media_type: MediaType,
+    pub(crate) digest: Option<Sha256>,
+    /// In bytes.
+    pub(crate) size: u64,
 }
 
 /// Why an image cannot be opened.
@@ -73,7 +75,7 @@ pub(crate) struct Documents {
 pub struct OpenError {
     reference: ImageReference,
     #[source]
-    cause: OpenCause,
+    cause: Box<OpenCause>,
 }
 
 /// What keeps an image from being opened.
@@ -117,6 +119,9 @@ pub enum OpenCause {
         /// The digest it has.
         actual: Sha256,
     },
+    /// The registry does not give a document.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// A digest is none.
     #[error(transparent)]
     Digest(#[from] DigestError),
@@ -167,19 +172,42 @@ impl Image {
         platform: &Platform,
         limits: &Limits,
     ) -> Result<Image, OpenError> {
-        let error = |cause| OpenError { reference: reference.clone(), cause };
-        let source = Source::open(reference.path(), limits.layer_bytes).map_err(|cause| match cause {
-            ArchiveError::Io(cause) if cause.kind() == io::ErrorKind::NotFound => error(OpenCause::Missing),
-            cause => error(cause.into()),
-        })?;
+        let error = |cause| OpenError { reference: reference.clone(), cause: Box::new(cause) };
+        let source = open_source(reference, limits).map_err(error)?;
         let documents = match layout::read(&source, reference.tag(), platform).map_err(error)? {
             Some(documents) => documents,
             None => docker::read(&source, reference.tag())
                 .map_err(error)?
                 .ok_or_else(|| error(OpenCause::Foreign))?,
         };
-        let (configuration, layers) = documents.check(platform).map_err(error)?;
-        Ok(Image { reference: reference.clone(), source, configuration, layers })
+        Image::new(reference, &Arc::new(source), documents, platform).map_err(error)
+    }
+
+    /// As [`Image::open`], all images of a layout or an archive.
+    pub(crate) fn open_all(
+        path: &Path,
+        platform: &Platform,
+        limits: &Limits,
+    ) -> Result<Vec<Image>, OpenError> {
+        let reference = ImageReference::whole(path);
+        let error = |cause| OpenError { reference: reference.clone(), cause: Box::new(cause) };
+        let source = Arc::new(open_source(&reference, limits).map_err(error)?);
+        let images = match layout::read_all(&source, platform).map_err(error)? {
+            Some(images) => images,
+            None => docker::read_all(&source).map_err(error)?.ok_or_else(|| error(OpenCause::Foreign))?,
+        };
+        let images = images.into_iter().map(|image| Image::new(&reference, &source, image, platform));
+        images.collect::<Result<_, _>>().map_err(error)
+    }
+
+    fn new(
+        reference: &ImageReference,
+        source: &Arc<Source>,
+        documents: Documents,
+        platform: &Platform,
+    ) -> Result<Image, OpenCause> {
+        let (configuration, layers) = documents.check(platform)?;
+        Ok(Image { reference: reference.clone(), source: source.clone(), documents, configuration, layers })
     }
 
     /// How the user named it.
@@ -197,7 +225,7 @@ impl Image {
         &self.layers
     }
 
-    pub(crate) fn blob(&self, layer: &LayerDescriptor) -> io::Result<Blob> {
+    pub(crate) fn blob(&self, layer: &LayerDescriptor) -> io::Result<Blob<'static>> {
         let missing =
             || io::Error::new(io::ErrorKind::NotFound, format!("{} is missing from the image", layer.name));
         self.source.blob(&layer.name)?.ok_or_else(missing)
@@ -206,13 +234,14 @@ impl Image {
 
 impl Documents {
     /// Reads the configuration, and gives each layer its diff_id.
-    fn check(self, platform: &Platform) -> Result<(ImageConfiguration, Vec<LayerDescriptor>), OpenCause> {
-        let malformed = |cause: String| OpenCause::Malformed { name: "configuration".into(), cause };
-        let configuration: ImageConfiguration =
-            serde_json::from_slice(&self.configuration).map_err(|error| malformed(error.to_string()))?;
-        let actual =
-            Platform { os: configuration.os().clone(), architecture: configuration.architecture().clone() };
-        if actual != *platform {
+    pub(crate) fn check(
+        &self,
+        platform: &Platform,
+    ) -> Result<(ImageConfiguration, Vec<LayerDescriptor>), OpenCause> {
+        let malformed = |cause: String| manifests::malformed("configuration", cause);
+        let configuration: ImageConfiguration = manifests::parse("configuration", &self.configuration)?;
+        let actual: Platform = manifests::parse("configuration", &self.configuration)?;
+        if !platform.accepts(&actual) {
             return Err(OpenCause::Platform { wanted: platform.clone(), present: vec![actual.to_string()] });
         }
         let diff_ids = configuration.rootfs().diff_ids();
@@ -220,13 +249,25 @@ impl Documents {
             return Err(malformed(format!("{} diff_ids for {} layers", diff_ids.len(), self.layers.len())));
         }
         if diff_ids.len() > MAX_LAYERS {
-            return Err(malformed(format!("{} layers; at most {MAX_LAYERS} can be stacked", diff_ids.len())));
+            return Err(malformed(format!("{} layers; at most {MAX_LAYERS} are supported", diff_ids.len())));
         }
-        let layers =
-            self.layers.into_iter().zip(diff_ids).map(|((name, media_type, digest, size), diff_id)| {
-                Ok(LayerDescriptor { diff_id: diff_id.parse()?, digest, size, media_type, name })
-            });
+        let layers = self.layers.iter().zip(diff_ids).map(|(blob, diff_id)| {
+            Ok(LayerDescriptor {
+                diff_id: diff_id.parse()?,
+                digest: blob.digest,
+                size: blob.size,
+                media_type: blob.media_type.clone(),
+                name: blob.name.clone(),
+            })
+        });
         let layers = layers.collect::<Result<_, DigestError>>()?;
         Ok((configuration, layers))
     }
+}
+
+fn open_source(reference: &ImageReference, limits: &Limits) -> Result<Source, OpenCause> {
+    Source::open(reference.path(), limits.layer_bytes).map_err(|cause| match cause {
+        ArchiveError::Io(cause) if cause.kind() == io::ErrorKind::NotFound => OpenCause::Missing,
+        cause => cause.into(),
+    })
 }

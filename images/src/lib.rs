@@ -4,8 +4,8 @@
 //! straight from the blob: nothing is unpacked to the host's file system, and root is not needed. The layers' files
 //! are named by content, made once, and shared by all that use them.
 //!
-//! [`Image::open`] finds an image by [`ImageReference`] and reads its documents; [`LayerCache::ensure`] gives its
-//! layers' files, the lowest first.
+//! [`Store`] keeps images by name and content: pulled from a [`registry`], loaded from what [`Image`] opens by
+//! [`ImageReference`], or made upon others. [`LayerCache`] makes one disk of an image's layers.
 #![forbid(unsafe_code)]
 
 mod archive;
@@ -18,17 +18,28 @@ mod image;
 mod layer;
 mod layout;
 mod limits;
+mod manifests;
+mod merged;
+mod name;
+mod platform;
 mod reference;
+pub mod registry;
 mod source;
+mod stack;
 mod staged;
-mod tar;
+pub mod store;
+pub mod tar;
 
 pub use archive::ArchiveError;
-pub use cache::{ImportCause, ImportError, Layer, LayerCache, Progress};
+pub use cache::{ImportCause, Layer, LayerCache};
 pub use digest::{DigestError, Sha256};
 pub use erofs::XattrError;
-pub use image::{Image, LayerDescriptor, OpenCause, OpenError, Platform};
+pub use image::{Image, LayerDescriptor, OpenCause, OpenError};
 pub use layer::{DecodeError, EntryError, PathError, UnpackError};
 pub use limits::Limits;
+pub use merged::{MergeError, MergedImage};
+pub use name::{Name, NameCause, NameError};
+pub use platform::{Platform, PlatformError};
 pub use reference::ImageReference;
+pub use store::{Store, StoredImage};
 pub use tar::TarError;

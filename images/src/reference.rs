@@ -24,6 +24,11 @@ impl ImageReference {
             .map_or(whole, |(path, tag)| ImageReference { path: path.into(), tag: Some(tag.to_owned()) })
     }
 
+    /// All of what is at `path`.
+    pub(crate) fn whole(path: &Path) -> Self {
+        ImageReference { path: path.to_owned(), tag: None }
+    }
+
     /// The layout directory or archive file.
     pub fn path(&self) -> &Path {
         &self.path

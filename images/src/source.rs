@@ -15,9 +15,9 @@ pub(crate) enum Source {
 }
 
 /// A file to read, and its size.
-pub(crate) struct Blob {
+pub(crate) struct Blob<'a> {
     pub(crate) size: u64,
-    pub(crate) stream: Box<dyn Read + Send>,
+    pub(crate) stream: Box<dyn Read + Send + 'a>,
 }
 
 impl Source {
@@ -30,7 +30,7 @@ impl Source {
     }
 
     /// The file of this name, if there is one.
-    pub(crate) fn blob(&self, name: &str) -> io::Result<Option<Blob>> {
+    pub(crate) fn blob(&self, name: &str) -> io::Result<Option<Blob<'static>>> {
         match self {
             Source::Directory(path) => open_regular(&path.join(name))
                 .map(|file| file.map(|(file, size)| Blob { size, stream: Box::new(file) })),

@@ -3,10 +3,10 @@
 //! Where the file system can (O_TMPFILE), an unfinished file has no name, and a crash leaves nothing. Elsewhere it has
 //! a name that nobody looks for, and holds a lock while its maker lives: the next run removes those without.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
@@ -72,6 +72,32 @@ impl StagedFile {
     }
 }
 
+/// Writes a small file in one step, in place of what has that name. Until then it is beside it.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut staged = StagedFile::new_named(directory.to_owned())?;
+    staged.file.write_all(content)?;
+    staged.file.sync_all()?;
+    if let Some(name) = staged.name.take() {
+        std::fs::rename(&name, path).inspect_err(|_| staged.name = Some(name.clone()))?;
+    }
+    File::open(directory)?.sync_all()
+}
+
+/// Makes directories so that they outlast a crash.
+pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_directories(parent)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => File::open(parent)?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
@@ -99,8 +125,6 @@ pub(crate) fn sweep(directory: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     fn names(directory: &Path) -> Vec<String> {

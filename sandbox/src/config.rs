@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use crate::cgroup::HostLimits;
 use crate::record::Label;
 
 /// Size of a container's writable disk unless asked otherwise. It is sparse: only what is written counts.
@@ -17,17 +18,24 @@ pub struct SandboxConfig {
     /// The container's memory limit in bytes, as `--memory` says it. The VM gets more, for its kernel
     /// and agent (see [`GUEST_OVERHEAD`](crate::GUEST_OVERHEAD)).
     pub memory_limit: Option<u64>,
-    /// The image's layers as EROFS files, lowest first, opened read-only.
-    pub layers: Vec<File>,
+    /// The image's disk: files which, end to end, are an EROFS file system; opened read-only.
+    pub image: Vec<File>,
     /// The disk that takes the container's writes.
     pub scratch: Option<Scratch>,
+    pub limits: HostLimits,
 }
 
+/// A container's writable disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scratch {
-    /// Where its blocks are kept: a directory on a file system with room. The file has no name there,
-    /// and so is gone with the sandbox, whatever ends it.
-    pub directory: PathBuf,
-    /// In bytes.
-    pub size: u64,
+pub enum Scratch {
+    /// Gone with the sandbox, whatever ends it: its file has no name.
+    Temporary {
+        /// Where its blocks are kept: a directory on a file system with room.
+        directory: PathBuf,
+        /// In bytes.
+        size: u64,
+    },
+    /// A file that [`make_disk`](crate::make_disk) made, for one sandbox at a time. Whatever ends that, the
+    /// next one finds what was written.
+    Kept { path: PathBuf },
 }

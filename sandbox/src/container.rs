@@ -26,6 +26,8 @@ pub struct ContainerConfig {
     pub user: String,
     /// Files bound over paths of the container.
     pub files: Vec<File>,
+    /// Whether the process runs below a small init, which is PID 1, passes signals on and reaps orphans.
+    pub init: bool,
 }
 
 /// A further process in a running container.

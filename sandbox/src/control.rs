@@ -1,4 +1,5 @@
-//! A [`ControlSocket`] that waits without blocking the thread: the VMM's and the broker's connections.
+//! A [`ControlSocket`] that waits without blocking the thread: the connections to the VMM, and those between
+//! the processes of this host that care for a sandbox.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,7 +10,8 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use vmm_api::{ControlSocket, ReceiveError, SendError};
 
-pub(crate) struct AsyncControl {
+/// Packets of JSON, with descriptors beside them.
+pub struct AsyncControl {
     socket: ControlSocket,
     /// The same socket, registered with the runtime: only asked whether it is ready. That it is no
     /// byte stream makes no difference to that.
@@ -18,13 +20,14 @@ pub(crate) struct AsyncControl {
 
 impl AsyncControl {
     /// Sets the socket non-blocking and registers it with the current runtime.
-    pub(crate) fn new(socket: ControlSocket) -> io::Result<Self> {
+    pub fn new(socket: ControlSocket) -> io::Result<Self> {
         let twin = std::os::unix::net::UnixStream::from(socket.as_fd().try_clone_to_owned()?);
         twin.set_nonblocking(true)?;
         Ok(Self { socket, readiness: UnixStream::from_std(twin)? })
     }
 
-    pub(crate) async fn send(
+    /// Sends one message with its descriptors.
+    pub async fn send(
         &self,
         message: &impl Serialize,
         descriptors: &[BorrowedFd<'_>],
@@ -42,7 +45,8 @@ impl AsyncControl {
         }
     }
 
-    pub(crate) async fn receive<M: DeserializeOwned>(&self) -> Result<(M, Vec<OwnedFd>), ReceiveError> {
+    /// Receives one message with its descriptors. Cancelled, it loses none.
+    pub async fn receive<M: DeserializeOwned>(&self) -> Result<(M, Vec<OwnedFd>), ReceiveError> {
         loop {
             self.readiness.readable().await.map_err(ReceiveError::Socket)?;
             let attempt = self.readiness.try_io(Interest::READABLE, || match self.socket.receive() {

@@ -1,14 +1,20 @@
 //! The disks a sandbox is launched with, and the serials its guest knows them by.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 
-use vmm_api::{Disk, FdIndex};
+use vmm_api::{Disk, DiskDevice, FdIndex};
 
 use crate::config::Scratch;
 use crate::container::Rootfs;
+use crate::installation::ImageDevice;
+use crate::memory::PAGE;
 use crate::scratch::{self, ScratchError};
 
+const IMAGE_SERIAL: &str = "image";
+/// Persistent memory has no serial: the guest knows it by its kernel's name.
+const PERSISTENT_MEMORY: &str = "pmem0";
 const SCRATCH_SERIAL: &str = "scratch";
 
 /// Descriptors on their way to the VMM, and the places by which the message names them.
@@ -26,23 +32,65 @@ impl Descriptors {
     }
 }
 
-/// Layers as `layer0` and on, read-only; the scratch disk after them.
+/// The image's disk, read-only, and the scratch disk after it. The VM will have so many bytes of `memory`.
 pub(crate) fn describe(
-    layers: Vec<File>,
+    image: Vec<File>,
+    device: ImageDevice,
+    memory: u64,
     scratch: Option<&Scratch>,
     descriptors: &mut Descriptors,
 ) -> Result<(Vec<Disk>, Rootfs), ScratchError> {
-    let mut disks = Vec::new();
-    let mut rootfs = Rootfs::default();
-    for (number, layer) in layers.into_iter().enumerate() {
-        let serial = format!("layer{number}");
-        rootfs.layers.push(serial.clone());
-        disks.push(Disk { serial, file: descriptors.add(layer), read_only: true });
-    }
+    let is_memory = match device {
+        ImageDevice::Fitting => fits(&image, memory),
+        ImageDevice::Block => false,
+        ImageDevice::PersistentMemory => true,
+    };
+    let (device, known_as) = match is_memory {
+        true => (DiskDevice::PersistentMemory, PERSISTENT_MEMORY),
+        false => (DiskDevice::Block, IMAGE_SERIAL),
+    };
+    let files = image.into_iter().map(|file| descriptors.add(file)).collect();
+    let mut disks = vec![Disk { serial: IMAGE_SERIAL.to_owned(), files, read_only: true, device }];
+    let mut rootfs = Rootfs { layers: vec![known_as.to_owned()], scratch: None };
     if let Some(scratch) = scratch {
-        let file = descriptors.add(scratch::make(scratch)?);
+        let files = vec![descriptors.add(scratch::open(scratch)?)];
         rootfs.scratch = Some(SCRATCH_SERIAL.to_owned());
-        disks.push(Disk { serial: SCRATCH_SERIAL.to_owned(), file, read_only: false });
+        let device = DiskDevice::Block;
+        disks.push(Disk { serial: SCRATCH_SERIAL.to_owned(), files, read_only: false, device });
     }
     Ok((disks, rootfs))
+}
+
+/// Whether the guest can have the files as persistent memory for at most a sixteenth of its own memory: its kernel
+/// keeps 64 bytes (`struct page`) for each 4 KiB of them.
+fn fits(image: &[File], memory: u64) -> bool {
+    const STRUCT_PAGE: u64 = 64;
+    let bytes = image.iter().map(|file| Ok(file.metadata()?.len())).sum::<io::Result<u64>>();
+    bytes.is_ok_and(|bytes| bytes.div_ceil(PAGE).saturating_mul(STRUCT_PAGE) <= memory / 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(bytes: u64) -> Vec<File> {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(bytes).unwrap();
+        vec![file]
+    }
+
+    #[test]
+    fn an_image_is_persistent_memory_unless_it_is_large_for_the_vm() {
+        let known_as = |bytes, device, memory| {
+            let (disks, rootfs) =
+                describe(image(bytes), device, memory, None, &mut Descriptors::default()).unwrap();
+            (disks[0].device, rootfs.layers[0].clone())
+        };
+        let memory = (DiskDevice::PersistentMemory, PERSISTENT_MEMORY.to_owned());
+        let block = (DiskDevice::Block, IMAGE_SERIAL.to_owned());
+        assert_eq!(known_as(1 << 30, ImageDevice::Fitting, 256 << 20), memory);
+        assert_eq!(known_as((1 << 30) + 1, ImageDevice::Fitting, 256 << 20), block);
+        assert_eq!(known_as(1 << 30, ImageDevice::Block, 256 << 20), block);
+        assert_eq!(known_as(1 << 40, ImageDevice::PersistentMemory, 256 << 20), memory);
+    }
 }

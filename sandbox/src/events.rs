@@ -64,7 +64,7 @@ impl EventStream {
 /// The exits of the processes this host made. Others are not kept: a guest can make up any number.
 #[derive(Clone, Default)]
 pub(crate) struct Events {
-    expected: Arc<Mutex<HashMap<ProcessKey, Expected>>>,
+    expected: Arc<Mutex<HashMap<ProcessKey, watch::Sender<Option<Exit>>>>>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -73,27 +73,20 @@ struct ProcessKey {
     exec_id: String,
 }
 
-struct Expected {
-    exit: watch::Sender<Option<Exit>>,
-    out_of_memory: bool,
-}
-
 impl Events {
     /// Where the exit of a process about to be made will show.
     pub(crate) fn expect(&self, container_id: &str, exec_id: &str) -> watch::Receiver<Option<Exit>> {
         let key = ProcessKey { container_id: container_id.to_owned(), exec_id: exec_id.to_owned() };
         let (exit, receiver) = watch::channel(None);
-        self.lock().insert(key, Expected { exit, out_of_memory: false });
+        self.lock().insert(key, exit);
         receiver
     }
 
     /// Takes in events until their stream ends.
     pub(crate) async fn follow(self, mut stream: EventStream) {
         while let Ok(event) = stream.next().await {
-            match event {
-                event::Kind::Exit(exit) => self.exited(exit),
-                event::Kind::OutOfMemory(out) => self.out_of_memory(&out.container_id),
-                _ => {}
+            if let event::Kind::Exit(exit) = event {
+                self.exited(exit);
             }
         }
         // Whoever still waits learns that no exit will come.
@@ -103,19 +96,11 @@ impl Events {
     fn exited(&self, exit: agent::Exit) {
         let key = ProcessKey { container_id: exit.container_id.clone(), exec_id: exit.exec_id.clone() };
         if let Some(expected) = self.lock().remove(&key) {
-            expected.exit.send_replace(Some(Exit::from_agent(&exit, expected.out_of_memory)));
+            expected.send_replace(Some(Exit::from_agent(&exit)));
         }
     }
 
-    fn out_of_memory(&self, container_id: &str) {
-        for (key, expected) in self.lock().iter_mut() {
-            if key.container_id == container_id {
-                expected.out_of_memory = true;
-            }
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ProcessKey, Expected>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ProcessKey, watch::Sender<Option<Exit>>>> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,9 @@
-//! An empty ext4 file system, for a disk that is thrown away with its container.
+//! An empty ext4 file system, for a container's writable disk.
 //!
-//! What makes it quick to write (some 30 KB for any size) and quick to use: no journal, no copies of the
-//! superblock, and block groups that say in their descriptors that their bitmaps are still to be made
-//! (`uninit_bg`). Every group keeps its own bitmaps and inodes. Offsets and names are those of
-//! Documentation/filesystems/ext4 in Linux.
+//! What makes it quick to write (some 30 KB for any size) and quick to use: no copies of the superblock, and
+//! block groups that say in their descriptors that their bitmaps are still to be made (`uninit_bg`). Every
+//! group keeps its own bitmaps and inodes. Only a disk that outlives its VM has a journal. Offsets and names
+//! are those of Documentation/filesystems/ext4 in Linux, the journal's those of its journal.rst.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,12 @@ const INODE_TABLE_BLOCKS: u32 = INODES_PER_GROUP * INODE as u32 / BLOCK as u32;
 
 const DESCRIPTOR: usize = 32;
 
+/// Bounds of a journal's size, in bytes. It is written round and round: in time, all of it has blocks.
+const MIN_JOURNAL: u64 = 16 << 20;
+const MAX_JOURNAL: u64 = 64 << 20;
+
 const ROOT: u32 = 2;
+const JOURNAL_INODE: u32 = 8;
 /// The first inode that is not reserved; by custom, `lost+found`.
 const LOST_AND_FOUND: u32 = 11;
 
@@ -29,12 +34,23 @@ pub(crate) const GROUP_SIZE: u64 = BLOCKS_PER_GROUP as u64 * BLOCK as u64;
 /// The largest, in bytes. What is written ahead grows with the size; this keeps it within a megabyte.
 pub(crate) const MAX_SIZE: u64 = 1 << 40;
 
+/// Whether a VM that is killed leaves a file system that the next one can mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Journal {
+    /// It does: what was being written is completed from the journal, or was never begun.
+    Kept,
+    /// Nobody will mount it again.
+    None,
+}
+
 /// Where things lie. Group 0 starts with the superblock and the group descriptors; what follows, every
-/// group has: two bitmaps and the inode table. In group 0, the two directories come after them.
+/// group has: two bitmaps and the inode table. In group 0, the two directories come after them, then the
+/// journal, which is never as large as a group.
 #[derive(Clone, Copy)]
 struct Layout {
     groups: u32,
     descriptor_blocks: u32,
+    journal_blocks: u32,
 }
 
 /// What tells one file system from another.
@@ -45,8 +61,8 @@ struct Identity {
 
 /// Makes `file`, which must be empty, a file system of `size` bytes rounded up to whole groups, but no
 /// more than [`MAX_SIZE`].
-pub(crate) fn format(file: &File, size: u64) -> io::Result<()> {
-    let layout = Layout::of(size.min(MAX_SIZE));
+pub(crate) fn format(file: &File, size: u64, journal: Journal) -> io::Result<()> {
+    let layout = Layout::of(size.min(MAX_SIZE), journal);
     let identity = Identity::random()?;
     file.set_len(u64::from(layout.groups) * GROUP_SIZE)?;
     let put = |block: u32, bytes: &[u8]| file.write_all_at(bytes, u64::from(block) * BLOCK as u64);
@@ -57,15 +73,26 @@ pub(crate) fn format(file: &File, size: u64) -> io::Result<()> {
     }
     put(layout.inode_bitmap(0), &bitmap(LOST_AND_FOUND, INODES_PER_GROUP))?;
     put(layout.inode_table(0), &inodes(layout))?;
+    if journal == Journal::Kept {
+        put(layout.journal_block(), &journal_superblock(layout, &identity))?;
+    }
     put(layout.root_block(), &directory(&[(ROOT, "."), (ROOT, ".."), (LOST_AND_FOUND, "lost+found")]))?;
     put(layout.lost_and_found_block(), &directory(&[(LOST_AND_FOUND, "."), (ROOT, "..")]))
 }
 
 impl Layout {
-    fn of(size: u64) -> Self {
+    fn of(size: u64, journal: Journal) -> Self {
         // At most MAX_SIZE / GROUP_SIZE.
         let groups = size.div_ceil(GROUP_SIZE).max(1) as u32;
-        Self { groups, descriptor_blocks: groups.div_ceil((BLOCK / DESCRIPTOR) as u32) }
+        let journal_bytes = match journal {
+            Journal::Kept => (size / 256).clamp(MIN_JOURNAL, MAX_JOURNAL),
+            Journal::None => 0,
+        };
+        Self {
+            groups,
+            descriptor_blocks: groups.div_ceil((BLOCK / DESCRIPTOR) as u32),
+            journal_blocks: (journal_bytes / BLOCK as u64) as u32,
+        }
     }
 
     fn block_bitmap(self, group: u32) -> u32 {
@@ -89,8 +116,12 @@ impl Layout {
         self.root_block() + 1
     }
 
+    fn journal_block(self) -> u32 {
+        self.lost_and_found_block() + 1
+    }
+
     fn used_blocks(self, group: u32) -> u32 {
-        if group == 0 { self.lost_and_found_block() + 1 } else { 2 + INODE_TABLE_BLOCKS }
+        if group == 0 { self.journal_block() + self.journal_blocks } else { 2 + INODE_TABLE_BLOCKS }
     }
 
     fn last_group(self) -> u32 {
@@ -115,6 +146,7 @@ impl Identity {
 /// The first block: 1024 bytes for a boot loader, then the superblock.
 fn superblock(layout: Layout, identity: &Identity) -> [u8; BLOCK] {
     const AT: usize = 1024;
+    const HAS_JOURNAL: u32 = 0x4;
     const EXT_ATTR: u32 = 0x8;
     const DIR_INDEX: u32 = 0x20;
     /// Copies of the superblock in the groups of `s_backup_bgs` only: none.
@@ -165,6 +197,36 @@ fn superblock(layout: Layout, identity: &Identity) -> [u8; BLOCK] {
     put(&mut block, AT + 0x68, &identity.uuid);
     put(&mut block, AT + 0xec, &identity.hash_seed);
     put(&mut block, AT + 0xfc, &[1]); // s_def_hash_version: half MD4
+    if let Some(journal) = journal_inode(layout) {
+        put_u32(&mut block, AT + 0x5c, EXT_ATTR | DIR_INDEX | SPARSE_SUPER2 | HAS_JOURNAL);
+        put_u32(&mut block, AT + 0xe0, JOURNAL_INODE);
+        // A copy of where the journal is: its inode's blocks and size (s_jnl_blocks).
+        put(&mut block, AT + 0xfd, &[1]); // s_jnl_backup_type
+        put(&mut block, AT + 0x10c, &journal[0x28..0x64]);
+        put(&mut block, AT + 0x10c + 16 * 4, &journal[0x4..0x8]);
+    }
+    block
+}
+
+/// The journal's first block (jbd2, big-endian): empty.
+fn journal_superblock(layout: Layout, identity: &Identity) -> [u8; BLOCK] {
+    const MAGIC: u32 = 0xc03b_3998;
+    const SUPERBLOCK_V2: u32 = 4;
+    let mut block = [0; BLOCK];
+    let fields = [
+        (0x00, MAGIC),
+        (0x04, SUPERBLOCK_V2),
+        (0x0c, BLOCK as u32),
+        (0x10, layout.journal_blocks),
+        (0x14, 1), // s_first: the log begins behind this block
+        (0x18, 1), // s_sequence
+        (0x1c, 0), // s_start: nothing to replay
+        (0x40, 1), // s_nr_users
+    ];
+    for (offset, value) in fields {
+        put(&mut block, offset, &u32::to_be_bytes(value));
+    }
+    put(&mut block, 0x30, &identity.uuid);
     block
 }
 
@@ -207,31 +269,45 @@ fn bitmap(used: u32, length: u32) -> [u8; BLOCK] {
     block
 }
 
-/// The inode table's first block, with the two directories.
+/// The inode table's first block, with the two directories and the journal.
 fn inodes(layout: Layout) -> [u8; BLOCK] {
     let mut table = [0; BLOCK];
     // A directory has a link from its parent, one from itself, and one from each directory in it.
-    let directories = [
-        (ROOT, 0o040755, 3, layout.root_block()),
-        (LOST_AND_FOUND, 0o040700, 2, layout.lost_and_found_block()),
+    let inodes = [
+        (ROOT, Some(inode(0o040755, 3, layout.root_block(), 1))),
+        (LOST_AND_FOUND, Some(inode(0o040700, 2, layout.lost_and_found_block(), 1))),
+        (JOURNAL_INODE, journal_inode(layout)),
     ];
-    for (number, mode, links, block) in directories {
+    for (number, inode) in inodes {
         let at = (number as usize - 1) * INODE;
-        let inode = &mut table[at..at + INODE];
-        put_u16(inode, 0x00, mode);
-        put_u32(inode, 0x04, BLOCK as u32); // i_size
-        put_u16(inode, 0x1a, links);
-        put_u32(inode, 0x1c, (BLOCK / 512) as u32); // i_blocks
-        put_u32(inode, 0x20, 0x80000); // EXT4_EXTENTS_FL
-        // The extent tree: its header (one of at most four entries), and its one extent of one block.
-        put_u16(inode, 0x28, 0xf30a);
-        put_u16(inode, 0x2a, 1);
-        put_u16(inode, 0x2c, 4);
-        put_u16(inode, 0x38, 1);
-        put_u32(inode, 0x3c, block);
-        put_u16(inode, 0x80, 32); // i_extra_isize
+        put(&mut table, at, inode.as_ref().map_or(&[], |inode| inode.as_slice()));
     }
     table
+}
+
+fn journal_inode(layout: Layout) -> Option<[u8; INODE]> {
+    match layout.journal_blocks {
+        0 => None,
+        blocks => Some(inode(0o100600, 1, layout.journal_block(), blocks)),
+    }
+}
+
+/// The inode of a file in consecutive blocks, at most as many as an extent can have (32,768).
+fn inode(mode: u16, links: u16, first_block: u32, blocks: u32) -> [u8; INODE] {
+    let mut inode = [0; INODE];
+    put_u16(&mut inode, 0x00, mode);
+    put_u32(&mut inode, 0x04, blocks * BLOCK as u32); // i_size
+    put_u16(&mut inode, 0x1a, links);
+    put_u32(&mut inode, 0x1c, blocks * (BLOCK / 512) as u32); // i_blocks
+    put_u32(&mut inode, 0x20, 0x80000); // EXT4_EXTENTS_FL
+    // The extent tree: its header (one of at most four entries), and its one extent.
+    put_u16(&mut inode, 0x28, 0xf30a);
+    put_u16(&mut inode, 0x2a, 1);
+    put_u16(&mut inode, 0x2c, 4);
+    put_u16(&mut inode, 0x38, blocks as u16);
+    put_u32(&mut inode, 0x3c, first_block);
+    put_u16(&mut inode, 0x80, 32); // i_extra_isize
+    inode
 }
 
 /// A directory's one block; all entries are directories. The last one takes the room that is left.
@@ -283,27 +359,59 @@ mod tests {
         assert_eq!(crc16(!0, b"123456789"), 0x4b37);
     }
 
+    fn formatted(size: u64, journal: Journal) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        format(file.as_file(), size, journal).unwrap();
+        file
+    }
+
+    fn e2fsck(options: &str, file: &tempfile::NamedTempFile) -> (Option<i32>, String) {
+        let check = Command::new("/sbin/e2fsck").arg(options).arg(file.path()).output();
+        let check = check.expect("e2fsprogs is installed");
+        (check.status.code(), String::from_utf8_lossy(&check.stdout).into_owned())
+    }
+
     #[test]
     fn e2fsck_finds_nothing_to_repair_whatever_the_size() {
-        for size in [1, GROUP_SIZE + 1, 10 << 30, MAX_SIZE] {
-            let file = tempfile::NamedTempFile::new().unwrap();
-            format(file.as_file(), size).unwrap();
-            let check = Command::new("/sbin/e2fsck")
-                .arg("-fn")
-                .arg(file.path())
-                .output()
-                .expect("e2fsprogs is installed");
-            let said = String::from_utf8_lossy(&check.stdout);
-            assert!(check.status.success() && !said.contains("Fix"), "{size}: {said}");
+        for journal in [Journal::None, Journal::Kept] {
+            for size in [1, GROUP_SIZE + 1, 10 << 30, MAX_SIZE] {
+                let (code, said) = e2fsck("-fn", &formatted(size, journal));
+                assert!(code == Some(0) && !said.contains("Fix"), "{journal:?} {size}: {said}");
+            }
         }
     }
 
     #[test]
+    fn what_is_in_the_journal_is_completed() {
+        let file = formatted(1 << 30, Journal::Kept);
+        let directory = tempfile::tempdir().unwrap();
+        let (block, commands) = (directory.path().join("block"), directory.path().join("commands"));
+        std::fs::write(&block, [0xa5; BLOCK]).unwrap();
+        // A transaction that a VM committed to the journal, and did not live to write in its place.
+        let place = 31_000;
+        let script = format!("jo\njw -b {place} {}\njc\n", block.display());
+        std::fs::write(&commands, script).unwrap();
+        let wrote =
+            Command::new("/sbin/debugfs").arg("-wf").arg(&commands).arg(file.path()).output().unwrap();
+        assert!(wrote.status.success(), "{wrote:?}");
+        let mut found = [0; BLOCK];
+        let offset = place * BLOCK as u64;
+        file.as_file().read_exact_at(&mut found, offset).unwrap();
+        assert_eq!(found, [0; BLOCK]);
+        let (code, said) = e2fsck("-fy", &file);
+        assert!(code.is_some_and(|code| code <= 1) && said.contains("recovering journal"), "{said}");
+        file.as_file().read_exact_at(&mut found, offset).unwrap();
+        assert_eq!(found, [0xa5; BLOCK]);
+        assert_eq!(e2fsck("-fn", &file).0, Some(0));
+    }
+
+    #[test]
     fn little_is_written() {
-        let file = tempfile::tempfile().unwrap();
-        format(&file, 10 << 30).unwrap();
-        let metadata = file.metadata().unwrap();
-        assert_eq!(metadata.len(), 10 << 30);
-        assert!(metadata.blocks() * 512 <= 64 << 10, "{} blocks", metadata.blocks());
+        for journal in [Journal::None, Journal::Kept] {
+            let file = formatted(10 << 30, journal);
+            let metadata = file.as_file().metadata().unwrap();
+            assert_eq!(metadata.len(), 10 << 30);
+            assert!(metadata.blocks() * 512 <= 64 << 10, "{} blocks", metadata.blocks());
+        }
     }
 }

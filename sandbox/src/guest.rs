@@ -1,6 +1,9 @@
 //! The agent's interface, the same for whoever holds the VMM's control socket and for whoever asks that
 //! process for streams.
 
+mod containers;
+mod files;
+
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -68,6 +71,8 @@ pub enum GuestError {
     Gone,
     #[error("cannot open a stream to port {port} of the guest")]
     Dial { port: u32, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{0}")]
+    NotFound(String),
     #[error("the agent refused: {0}")]
     Refused(String),
     #[error("the connection to the agent broke")]
@@ -106,6 +111,7 @@ impl Guest {
             stdio: MessageField::some(stdio),
             user: config.user,
             files: config.files.into_iter().map(Into::into).collect(),
+            init: config.init,
             ..Default::default()
         };
         let process = self.process(config.id, String::new());
@@ -179,7 +185,11 @@ impl Guest {
         match answer {
             Ok(answer) => Ok(answer),
             Err(ttrpc::Error::RpcStatus(status)) => {
-                Err(GuestError::Refused(guest_text::message(&status.message)))
+                let message = guest_text::message(&status.message);
+                match status.code.enum_value() {
+                    Ok(ttrpc::Code::NOT_FOUND) => Err(GuestError::NotFound(message)),
+                    _ => Err(GuestError::Refused(message)),
+                }
             }
             // A guest that ends breaks its connections first; its end is the better reason.
             Err(broken) => match tokio::time::timeout(END_GRACE, self.dialer.ended()).await {
@@ -270,14 +280,14 @@ impl Process {
             ..Default::default()
         };
         let answer = self.guest.answer(self.guest.client.wait(Context::default(), &request)).await?;
-        Ok(Exit::from_agent(&answer.exit, false))
+        Ok(Exit::from_agent(&answer.exit))
     }
 }
 
 impl Exit {
     /// A guest may say any number; as an exit code, one beyond 255 says no more than 255.
-    pub(crate) fn from_agent(exit: &agent::Exit, out_of_memory: bool) -> Self {
-        Self { code: u8::try_from(exit.code).unwrap_or(u8::MAX), out_of_memory }
+    pub(crate) fn from_agent(exit: &agent::Exit) -> Self {
+        Self { code: u8::try_from(exit.code).unwrap_or(u8::MAX), out_of_memory: exit.out_of_memory }
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use kvm_ioctls::{Cap, Kvm};
 
+use crate::cgroup;
+
 /// One thing a host must offer, and whether it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
@@ -50,6 +52,7 @@ pub fn check() -> Vec<Check> {
     let mut checks = vec![kernel(), vendor(Path::new("/sys/module"))];
     checks.extend(kvm());
     checks.push(jail());
+    checks.push(limits(&cgroup::available()));
     checks
 }
 
@@ -172,9 +175,54 @@ fn user_namespaces(setting: impl Fn(&str) -> Option<String>) -> Check {
     }
 }
 
+/// Which limits the host can put on a VMM. The guest enforces those on processor time and memory without it.
+fn limits(controllers: &Result<Vec<String>, String>) -> Check {
+    let name = "limits";
+    let weak = |found: String, advice: &str| Check {
+        name,
+        state: CheckState::Weak,
+        found,
+        advice: Some(advice.to_owned()),
+    };
+    let controllers = match controllers {
+        Ok(controllers) => controllers,
+        Err(why) => {
+            return weak(format!("none on the host: {why}"), "without it, the guest alone limits itself");
+        }
+    };
+    let works: Vec<_> = LIMITS.iter().filter(|(name, _)| controllers.iter().any(|had| had == name)).collect();
+    let lacking: Vec<_> = LIMITS.iter().filter(|limit| !works.contains(limit)).collect();
+    let list =
+        |limits: &[&(&str, &str)]| limits.iter().map(|(_, options)| *options).collect::<Vec<_>>().join(", ");
+    if lacking.is_empty() {
+        return good(name, format!("cgroup v2 enforces {}", list(&works)));
+    }
+    weak(
+        format!("cgroup v2 enforces {} here, and not {}", list(&works), list(&lacking)),
+        "have the missing controllers delegated (systemd: Delegate=yes in user@.service), or run as root",
+    )
+}
+
+/// The controllers of cgroup v2, and the options that need them.
+const LIMITS: [(&str, &str); 4] = [
+    ("cpu", "--cpus and --cpu-shares"),
+    ("memory", "--memory"),
+    ("io", "--blkio-weight and --device-read-bps …"),
+    ("pids", "a bound of processes"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_that_do_not_work_are_named() {
+        let had = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(limits(&had(&["cpu", "io", "memory", "pids"])).state, CheckState::Good);
+        let check = limits(&had(&["memory", "pids"]));
+        assert!(check.state == CheckState::Weak && check.found.contains("not --cpus"), "{}", check.found);
+        assert!(limits(&Err("no cgroup v2".to_owned())).found.contains("no cgroup v2"));
+    }
 
     #[test]
     fn kernels_are_compared_by_number() {

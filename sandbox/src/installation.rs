@@ -9,6 +9,9 @@ pub const LIBDIR_VARIABLE: &str = "BULKHEAD_LIBDIR";
 /// Adds arguments to the guest kernel's command line: for this host's operator, to look into a boot.
 pub const KERNEL_ARGUMENTS_VARIABLE: &str = "BULKHEAD_KERNEL_ARGS";
 
+/// Chooses as what guests see their image's disk: `blk` or `pmem`, to measure both.
+pub const IMAGE_DEVICE_VARIABLE: &str = "BULKHEAD_IMAGE_DEVICE";
+
 /// What every sandbox is started from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
@@ -22,6 +25,20 @@ pub struct Installation {
     pub initramfs: PathBuf,
     /// What this host's operator adds to the guest kernel's command line.
     pub kernel_arguments: String,
+    /// As what guests see their image's disk.
+    pub image_device: ImageDevice,
+}
+
+/// The devices there are for an image's disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ImageDevice {
+    /// Persistent memory, unless the disk is so large that the guest would spend too much of its memory on it.
+    #[default]
+    Fitting,
+    /// virtio-blk.
+    Block,
+    /// virtio-pmem, mounted with DAX.
+    PersistentMemory,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +73,13 @@ impl Installation {
         }
         let [vmm, kernel, initramfs] = parts.map(|part| directory.join(part));
         let kernel_arguments = std::env::var(KERNEL_ARGUMENTS_VARIABLE).unwrap_or_default();
-        Ok(Self { kvm: PathBuf::from("/dev/kvm"), vmm, kernel, initramfs, kernel_arguments })
+        let image_device = match std::env::var(IMAGE_DEVICE_VARIABLE).as_deref() {
+            Ok("blk") => ImageDevice::Block,
+            Ok("pmem") => ImageDevice::PersistentMemory,
+            _ => ImageDevice::Fitting,
+        };
+        let kvm = PathBuf::from("/dev/kvm");
+        Ok(Self { kvm, vmm, kernel, initramfs, kernel_arguments, image_device })
     }
 }
 

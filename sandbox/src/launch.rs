@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use vmm_api::{Launch, Reply, Request};
 
 use crate::broker::Broker;
+use crate::cgroup::{HostLimits, LimitError, Plan};
 use crate::config::SandboxConfig;
 use crate::disks::{self, Descriptors};
 use crate::ended::Ended;
@@ -56,6 +57,8 @@ pub enum LaunchError {
     Open { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Scratch(#[from] ScratchError),
+    #[error(transparent)]
+    Limits(#[from] LimitError),
     #[error("cannot run {}", .program.display())]
     Spawn { program: PathBuf, source: io::Error },
     #[error("the VM ended while {phase}: {ended}")]
@@ -85,7 +88,13 @@ impl Sandbox {
         timeline.mark("record written");
 
         let mut descriptors = Descriptors::default();
-        let (disks, rootfs) = disks::describe(config.layers, config.scratch.as_ref(), &mut descriptors)?;
+        let (disks, rootfs) = disks::describe(
+            config.image,
+            installation.image_device,
+            memory,
+            config.scratch.as_ref(),
+            &mut descriptors,
+        )?;
         let launch = Launch {
             kvm: descriptors.add(open_kvm(&installation.kvm)?),
             kernel: descriptors.add(open(&installation.kernel)?),
@@ -98,7 +107,7 @@ impl Sandbox {
         };
         timeline.mark("descriptors opened");
 
-        let (vmm, incoming) = spawn(installation, &mut claim)?;
+        let (vmm, incoming) = spawn(installation, &mut claim, &config.limits, memory)?;
         timeline.mark("VMM spawned");
 
         let events = boot(vmm.handle(), launch, descriptors, incoming, timeline).await?;
@@ -109,15 +118,25 @@ impl Sandbox {
     }
 }
 
-/// Starts the VMM, and lets the record know it.
+/// Starts the VMM, and lets the record know it. It is within its limits before it gets its VM.
 fn spawn(
     installation: &Installation,
     claim: &mut Claim,
+    limits: &HostLimits,
+    memory: u64,
 ) -> Result<(Vmm, mpsc::Receiver<Incoming>), LaunchError> {
     let failed = |source| LaunchError::Spawn { program: installation.vmm.clone(), source };
+    let cgroup = Plan::new(limits, &claim.record().id, memory)?;
+    if let Some(cgroup) = &cgroup {
+        claim.update(|record| record.cgroup = Some(cgroup.path().to_owned()))?;
+        cgroup.make()?;
+    }
     let (vmm, incoming) = Vmm::spawn(&installation.vmm).map_err(failed)?;
     let id = ProcessId::of(vmm.pid()).map_err(failed)?;
     claim.update(|record| record.vmm = Some(id))?;
+    if let Some(cgroup) = &cgroup {
+        cgroup.take_in(vmm.pid())?;
+    }
     Ok((vmm, incoming))
 }
 

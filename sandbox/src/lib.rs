@@ -8,8 +8,10 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod attach;
 mod broker;
+mod cgroup;
 mod config;
 mod container;
 mod control;
@@ -24,30 +26,39 @@ mod identity;
 mod installation;
 mod kernel_arguments;
 mod launch;
+pub mod local_socket;
 mod memory;
 mod process_id;
 mod record;
 mod sandbox;
 mod scratch;
+mod stats;
 mod streams;
 mod timeline;
 mod vmm;
 
+pub use archive::{Archive, ArchiveError, Change, ChangeKind, PathStat, WriteOptions};
 pub use attach::{AttachError, Attached};
+pub use cgroup::{CpuQuota, DeviceValue, HostLimits, HostStats, LimitError, SettingError, host_stats};
 pub use config::{DEFAULT_SCRATCH_SIZE, SandboxConfig, Scratch};
 pub use container::{
     Cause, ContainerConfig, CreateError, ExecConfig, Exit, File, Phase, Rootfs, Stdio, Streams, TerminalSize,
 };
+pub use control::AsyncControl;
 pub use ended::{Ended, Reason};
 pub use events::EventError;
 pub use guest::{Guest, GuestError, Process};
-pub use installation::{Installation, InstallationError, KERNEL_ARGUMENTS_VARIABLE, LIBDIR_VARIABLE};
+pub use installation::{
+    IMAGE_DEVICE_VARIABLE, ImageDevice, Installation, InstallationError, KERNEL_ARGUMENTS_VARIABLE,
+    LIBDIR_VARIABLE,
+};
 pub use launch::{LaunchError, LaunchPhase};
 pub use memory::{DEFAULT_MEMORY, GUEST_OVERHEAD, MIN_MEMORY, MemoryError};
 pub use process_id::ProcessId;
 pub use record::{Label, Record, RecordError, State, StateDir};
 pub use sandbox::Sandbox;
-pub use scratch::ScratchError;
+pub use scratch::{ScratchError, make_disk};
+pub use stats::{CpuStats, GuestStats, IoStats, MemoryStats, PidStats, ProcessInfo, Processes};
 pub use timeline::{Stamp, Timeline};
 pub use vmm::VmmError;
-pub use vmm_api::{End, EndReason};
+pub use vmm_api::{ControlSocket, End, EndReason, ReceiveError, SendError};

@@ -9,7 +9,7 @@ pub const GUEST_OVERHEAD: u64 = 64 << 20;
 /// The least limit a container may have; below it, the kernel runs out before the container starts.
 pub const MIN_MEMORY: u64 = 16 << 20;
 
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryError {

@@ -20,7 +20,7 @@ pub struct ProcessId {
 
 impl ProcessId {
     /// The running process that has this pid now.
-    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+    pub fn of(pid: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let started = start_time(&stat)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/pid/stat has no start time"))?;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use vmm_api::Identity;
 
+use crate::cgroup;
 use crate::identity;
 use crate::process_id::ProcessId;
 
@@ -43,6 +44,9 @@ pub struct Record {
     pub vmm: Option<ProcessId>,
     /// Whom the VMM runs as, where its supervisor is root.
     pub identity: Option<Identity>,
+    /// The cgroup that holds the VMM, where limits were asked for.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +128,10 @@ impl StateDir {
             Ok(()) => Ok(Self { path }),
             Err(source) => Err(RecordError::StateDir { path, source }),
         }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The records of the sandboxes that are alive, oldest first.
@@ -221,6 +229,7 @@ impl Claim {
             supervisor: ProcessId::of(std::process::id())?,
             vmm: None,
             identity,
+            cgroup: None,
         };
         let claim = Self { directory, lock, record };
         claim.write()?;
@@ -252,7 +261,9 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // What cannot be removed now is swept by the next command: the lock ends with this process.
-        let _ = fs::remove_dir_all(&self.directory);
+        if self.record.cgroup.as_deref().is_none_or(|cgroup| cgroup::remove(cgroup).is_ok()) {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
     }
 }
 
@@ -269,8 +280,13 @@ fn sweep_one(directory: &Path) -> io::Result<bool> {
         Err(error) => return Err(error.into()),
     }
     // Without a readable record its supervisor died before it had a VMM.
-    if let Ok(Record { vmm: Some(vmm), .. }) = read(directory) {
-        vmm.kill()?;
+    if let Ok(Record { vmm, cgroup, .. }) = read(directory) {
+        if let Some(vmm) = vmm {
+            vmm.kill()?;
+        }
+        if let Some(cgroup) = cgroup {
+            cgroup::remove(&cgroup)?;
+        }
     }
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,6 +1,7 @@
 //! A process's streams: one vsock stream each, opened by the host under an id of its choosing.
 
 use std::future::Future;
+use std::io;
 
 use agent_api::{agent, ports, stream_header};
 use protobuf::MessageField;
@@ -34,9 +35,9 @@ pub(crate) fn open<'a>(
     };
     let opening = async move {
         let (stdin, stdout, stderr) = tokio::try_join!(
-            open_one(dialer, "stdin", stdin),
-            open_one(dialer, "stdout", stdout),
-            open_one(dialer, "stderr", stderr),
+            open_wanted(dialer, "stdin", stdin),
+            open_wanted(dialer, "stdout", stdout),
+            open_wanted(dialer, "stderr", stderr),
         )?;
         Ok(Streams { stdin, stdout, stderr })
     };
@@ -44,7 +45,7 @@ pub(crate) fn open<'a>(
 }
 
 /// Opens stream `id`; none when it is 0.
-async fn open_one(
+async fn open_wanted(
     dialer: &dyn Dialer,
     stream: &'static str,
     id: u64,
@@ -52,14 +53,18 @@ async fn open_one(
     if id == 0 {
         return Ok(None);
     }
+    open_one(dialer, id).await?.map(Some).map_err(|source| CreateError::Stream { stream, source })
+}
+
+/// Opens stream `id`; the inner error is of the stream itself.
+pub(crate) async fn open_one(dialer: &dyn Dialer, id: u64) -> Result<io::Result<UnixStream>, GuestError> {
     let mut opened = dialer.dial(ports::STREAM_PORT).await?;
-    let header = stream_header::encode(id);
-    opened.write_all(&header).await.map_err(|source| CreateError::Stream { stream, source })?;
-    Ok(Some(opened))
+    let named = opened.write_all(&stream_header::encode(id)).await;
+    Ok(named.map(|()| opened))
 }
 
 /// Several processes of the host may open streams in one guest; chance keeps their ids apart.
-fn new_id() -> Result<u64, GuestError> {
+pub(crate) fn new_id() -> Result<u64, GuestError> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| GuestError::Entropy(error.into()))?;

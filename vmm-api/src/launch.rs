@@ -24,15 +24,29 @@ pub struct Launch {
     pub identity: Option<Identity>,
 }
 
-/// A virtio-blk device over a regular file or block device. The format is raw, always.
+/// A disk over regular files or block devices. The format is raw, always.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// What the guest reads as the disk's serial (virtio 1.3 §5.2.6, GET_ID): 1 to 20 ASCII bytes,
     /// unique in this VM.
     pub serial: String,
-    pub file: FdIndex,
-    /// The descriptor must be read-only too when this is set.
+    /// One file, or several that lie on the disk end to end; each a multiple of 512 bytes long.
+    pub files: Vec<FdIndex>,
+    /// The descriptors must be read-only too when this is set.
     pub read_only: bool,
+    pub device: DiskDevice,
+}
+
+/// As what the guest sees a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskDevice {
+    /// virtio-blk: what the guest reads is copied to its memory.
+    #[default]
+    Block,
+    /// virtio-pmem: the files' pages in the host's page cache are memory of the guest. Only for a disk that is
+    /// read-only and there from the start, one in a VM, of files that are multiples of 4096 bytes long. It has no
+    /// serial: the guest's kernel calls it `pmem0`.
+    PersistentMemory,
 }
 
 /// A user and group for the VMM process alone.

@@ -15,7 +15,7 @@ mod socket;
 
 pub use control::{Event, Failure, Message, Reply, Request, RequestId, Stamp};
 pub use end::{End, EndReason, ExitCode};
-pub use launch::{Disk, FdIndex, Identity, Launch};
+pub use launch::{Disk, DiskDevice, FdIndex, Identity, Launch};
 pub use socket::{ControlSocket, MAX_DESCRIPTORS, MAX_MESSAGE, ReceiveError, SendError};
 
 /// The descriptor at which `bulkhead-vmm` finds its control socket.

@@ -14,8 +14,9 @@ use serde::de::DeserializeOwned;
 /// The longest message, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
-/// The most descriptors beside one message.
-pub const MAX_DESCRIPTORS: usize = 64;
+/// The most descriptors beside one message: as many as Linux takes (`SCM_MAX_FD`). An image's disk alone may be of
+/// more than a hundred files.
+pub const MAX_DESCRIPTORS: usize = 253;
 
 /// One end of the control connection. Blocks or not as its descriptor is set.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use vmm_api::ControlSocket;
@@ -14,6 +15,7 @@ use crate::streams::ToSupervisor;
 use crate::virtio::blk::{Blk, Disk, DiskError};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::pci::VirtioPci;
+use crate::virtio::pmem::Pmem;
 use crate::virtio::queue_thread::ThreadPlan;
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::{Vsock, VsockHandle};
@@ -28,6 +30,8 @@ pub enum DeviceError {
     Disk(String, #[source] DiskError),
     #[error("cannot start the device of disk {0}")]
     Blk(String, #[source] io::Error),
+    #[error("cannot start the device of persistent memory")]
+    Pmem(#[source] io::Error),
     #[error("there is a disk {0} already")]
     DiskExists(String),
     #[error("there is no disk {0}")]
@@ -68,11 +72,11 @@ impl Devices {
 
     /// The guest sees the disk when it rescans its bus.
     pub fn add_disk(&mut self, machine: &Machine, disk: DiskPart) -> Result<(), DeviceError> {
-        let DiskPart { serial, file, access } = disk;
+        let DiskPart { serial, files, access } = disk;
         if self.disks.contains_key(&serial) {
             return Err(DeviceError::DiskExists(serial));
         }
-        let disk = Disk::new(file, access).map_err(|error| DeviceError::Disk(serial.clone(), error))?;
+        let disk = Disk::new(files, access).map_err(|error| DeviceError::Disk(serial.clone(), error))?;
         let plan = ThreadPlan {
             name: "blk".to_owned(),
             confine: || seccomp::confine(seccomp::Thread::Blk),
@@ -81,6 +85,20 @@ impl Devices {
         let blk = Blk::new(disk, &serial, plan).map_err(|error| DeviceError::Blk(serial.clone(), error))?;
         let slot = seat(machine, Box::new(blk))?;
         self.disks.insert(serial, slot);
+        Ok(())
+    }
+
+    /// Tells the guest of a disk in a range of its memory. It stays for as long as the VM runs.
+    pub fn add_persistent_memory(&mut self, machine: &Machine, range: Range<u64>) -> Result<(), DeviceError> {
+        let pmem = Pmem::new(
+            range,
+            ThreadPlan {
+                name: "pmem".to_owned(),
+                confine: || seccomp::confine(seccomp::Thread::Pmem),
+                ending: Arc::clone(&machine.ending),
+            },
+        );
+        seat(machine, Box::new(pmem.map_err(DeviceError::Pmem)?))?;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
-use vmm_api::{Disk, FdIndex, Identity, Launch};
+use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch};
 
 use crate::arch::boot::BootSource;
 use crate::arch::mp_table::MAX_CPUS;
@@ -19,6 +19,12 @@ pub enum DescriptionError {
     Serial(String),
     #[error("two disks have the serial {0:?}")]
     SameSerial(String),
+    #[error("disk {0} has no file")]
+    NoFile(String),
+    #[error(
+        "disk {0} can be persistent memory only if it is read-only, from the start, and the only such one"
+    )]
+    PersistentMemory(String),
 }
 
 /// Everything a VM is made from.
@@ -28,12 +34,15 @@ pub struct Parts {
     pub vcpus: u8,
     pub memory: u64,
     pub disks: Vec<DiskPart>,
+    /// The files of a disk that is persistent memory.
+    pub persistent_memory: Option<Vec<OwnedFd>>,
     pub identity: Option<Identity>,
 }
 
 pub struct DiskPart {
     pub serial: String,
-    pub file: OwnedFd,
+    /// In the order in which they lie on the disk.
+    pub files: Vec<OwnedFd>,
     pub access: Access,
 }
 
@@ -47,7 +56,10 @@ impl Parts {
         if let Some(twice) = launch.disks.iter().find(|disk| !serials.insert(&disk.serial)) {
             return Err(DescriptionError::SameSerial(twice.serial.clone()));
         }
+        let (persistent, disks): (Vec<Disk>, Vec<Disk>) =
+            launch.disks.into_iter().partition(|disk| disk.device == DiskDevice::PersistentMemory);
         Ok(Self {
+            persistent_memory: take_persistent(persistent, &mut descriptors)?,
             kvm: descriptors.take(launch.kvm, "/dev/kvm")?,
             boot: BootSource {
                 kernel: descriptors.take(launch.kernel, "the kernel")?.into(),
@@ -56,8 +68,7 @@ impl Parts {
             },
             vcpus: launch.vcpus,
             memory: launch.memory,
-            disks: launch
-                .disks
+            disks: disks
                 .into_iter()
                 .map(|disk| DiskPart::take(disk, &mut descriptors))
                 .collect::<Result<_, _>>()?,
@@ -66,20 +77,38 @@ impl Parts {
     }
 }
 
+fn take_persistent(
+    mut disks: Vec<Disk>,
+    descriptors: &mut Descriptors,
+) -> Result<Option<Vec<OwnedFd>>, DescriptionError> {
+    let Some(disk) = disks.pop() else { return Ok(None) };
+    if !disk.read_only || !disks.is_empty() {
+        return Err(DescriptionError::PersistentMemory(disk.serial));
+    }
+    DiskPart::take(disk, descriptors).map(|disk| Some(disk.files))
+}
+
 impl DiskPart {
     /// A disk added later, with the descriptors of its own message.
     pub fn new(disk: Disk, descriptors: Vec<OwnedFd>) -> Result<Self, DescriptionError> {
+        if disk.device == DiskDevice::PersistentMemory {
+            return Err(DescriptionError::PersistentMemory(disk.serial));
+        }
         Self::take(disk, &mut descriptors.into())
     }
 
     fn take(disk: Disk, descriptors: &mut Descriptors) -> Result<Self, DescriptionError> {
-        let Disk { serial, file, read_only } = disk;
+        let Disk { serial, files, read_only, device: _ } = disk;
         if !(1..=20).contains(&serial.len()) || !serial.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(DescriptionError::Serial(serial));
         }
-        let file = descriptors.take(file, &format!("disk {serial}"))?;
+        if files.is_empty() {
+            return Err(DescriptionError::NoFile(serial));
+        }
+        let files = files.into_iter().map(|file| descriptors.take(file, &format!("disk {serial}")));
+        let files = files.collect::<Result<_, _>>()?;
         let access = if read_only { Access::ReadOnly } else { Access::Writable };
-        Ok(Self { serial, file, access })
+        Ok(Self { serial, files, access })
     }
 }
 
@@ -124,7 +153,7 @@ mod tests {
     }
 
     fn disk(serial: &str, file: u8) -> Disk {
-        Disk { serial: serial.into(), file: FdIndex(file), read_only: true }
+        Disk { serial: serial.into(), files: vec![FdIndex(file)], read_only: true, device: DiskDevice::Block }
     }
 
     fn refusal(launch: Launch) -> String {
@@ -150,6 +179,24 @@ mod tests {
         assert_eq!(refusal(Launch { vcpus: 0, ..launch() }), "a VM has 1 to 254 vCPUs, not 0");
         let twins = vec![disk("a", 3), disk("a", 4)];
         assert_eq!(refusal(Launch { disks: twins, ..launch() }), "two disks have the serial \"a\"");
+        let none = Disk { files: vec![], ..disk("a", 3) };
+        assert_eq!(refusal(Launch { disks: vec![none], ..launch() }), "disk a has no file");
+        let missing = Disk { files: vec![FdIndex(3), FdIndex(3)], ..disk("a", 3) };
+        assert_eq!(
+            refusal(Launch { disks: vec![missing], ..launch() }),
+            "no descriptor came along for disk a"
+        );
+        let persistent = |file| Disk { device: DiskDevice::PersistentMemory, ..disk("p", file) };
+        for disks in [
+            vec![persistent(3), Disk { serial: "q".into(), ..persistent(4) }],
+            vec![Disk { read_only: false, ..persistent(3) }],
+        ] {
+            assert!(refusal(Launch { disks, ..launch() }).contains("only if it is read-only"));
+        }
+        assert!(matches!(
+            DiskPart::new(persistent(0), descriptors(1)),
+            Err(DescriptionError::PersistentMemory(_))
+        ));
         for serial in ["", "twenty-one-characters", "sp ace", "ümlaut"] {
             let error = DiskPart::new(disk(serial, 0), descriptors(1)).err().unwrap();
             assert!(matches!(error, DescriptionError::Serial(_)));

@@ -15,6 +15,7 @@ pub mod control;
 pub mod devices;
 pub mod ending;
 pub mod error_chain;
+pub mod file_memory;
 pub mod interrupt;
 pub mod jail;
 pub mod launch;

@@ -8,9 +8,11 @@ use vmm_api::{ControlSocket, EndReason};
 
 use crate::arch::boot::{self, BootError};
 use crate::arch::cpuid::{Cpuid, CpuidError};
+use crate::arch::layout;
 use crate::devices::{DeviceError, Devices};
 use crate::ending::Ending;
 use crate::error_chain::in_words;
+use crate::file_memory::{FileMemory, FileMemoryError};
 use crate::jail::{self, JailError, seccomp};
 use crate::launch::Parts;
 use crate::machine::{Machine, MachineError};
@@ -27,6 +29,8 @@ pub enum StartError {
     Vm(#[from] VmError),
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    #[error("cannot use the disk that is persistent memory")]
+    FileMemory(#[from] FileMemoryError),
     #[error(transparent)]
     Boot(#[from] BootError),
     #[error("cannot learn what the guest's CPUs can be")]
@@ -49,6 +53,7 @@ pub struct Running {
     pub devices: Devices,
     pub vcpus: RunningVcpus,
     _vm: Arc<VmFd>,
+    _file_memory: Option<FileMemory>,
 }
 
 pub fn start(
@@ -65,6 +70,11 @@ pub fn start(
 
     let memory = memory::allocate(parts.memory)?;
     vm::set_memory(&vm, &memory)?;
+    let file_memory = parts.persistent_memory.take().map(FileMemory::map).transpose()?;
+    let file_memory_at = layout::persistent_memory(parts.memory);
+    if let Some(files) = &file_memory {
+        vm::set_file_memory(&vm, &memory, files, file_memory_at)?;
+    }
     stamps.mark("memory");
 
     let entry = boot::load(&memory, parts.memory, parts.vcpus, &mut parts.boot)?;
@@ -72,7 +82,10 @@ pub fn start(
 
     let ending = Arc::new(Ending::new().map_err(StartError::Ending)?);
     let machine = Machine::new(&vm, memory, ending)?;
-    let devices = Devices::attach(&machine, parts.disks, Arc::clone(control))?;
+    let mut devices = Devices::attach(&machine, parts.disks, Arc::clone(control))?;
+    if let Some(files) = &file_memory {
+        devices.add_persistent_memory(&machine, file_memory_at..file_memory_at + files.length())?;
+    }
     stamps.mark("devices");
 
     let cpuid = Cpuid::new(&kvm, parts.vcpus)?;
@@ -80,7 +93,7 @@ pub fn start(
     let vcpus = machine.run(vcpus)?;
     seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
     stamps.mark("vcpus");
-    Ok(Running { machine, devices, vcpus, _vm: vm })
+    Ok(Running { machine, devices, vcpus, _vm: vm, _file_memory: file_memory })
 }
 
 impl Running {

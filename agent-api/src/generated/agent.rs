@@ -565,6 +565,8 @@ pub struct CreateContainerRequest {
     pub user: ::std::string::String,
     // @@protoc_insertion_point(field:bulkhead.agent.v1.CreateContainerRequest.files)
     pub files: ::std::vec::Vec<File>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.CreateContainerRequest.init)
+    pub init: bool,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.CreateContainerRequest.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -610,6 +612,9 @@ impl ::protobuf::Message for CreateContainerRequest {
                 50 => {
                     self.files.push(is.read_message()?);
                 },
+                56 => {
+                    self.init = is.read_bool()?;
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -643,6 +648,9 @@ impl ::protobuf::Message for CreateContainerRequest {
             let len = value.compute_size();
             my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
         };
+        if self.init != false {
+            my_size += 1 + 1;
+        }
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
@@ -667,6 +675,9 @@ impl ::protobuf::Message for CreateContainerRequest {
         for v in &self.files {
             ::protobuf::rt::write_message_field_with_cached_size(6, v, os)?;
         };
+        if self.init != false {
+            os.write_bool(7, self.init)?;
+        }
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
     }
@@ -690,6 +701,7 @@ impl ::protobuf::Message for CreateContainerRequest {
         self.stdio.clear();
         self.user.clear();
         self.files.clear();
+        self.init = false;
         self.special_fields.clear();
     }
 
@@ -701,6 +713,7 @@ impl ::protobuf::Message for CreateContainerRequest {
             stdio: ::protobuf::MessageField::none(),
             user: ::std::string::String::new(),
             files: ::std::vec::Vec::new(),
+            init: false,
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance
@@ -1018,6 +1031,201 @@ impl ::protobuf::Message for Created {
     fn default_instance() -> &'static Created {
         static instance: Created = Created {
             pid: 0,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.MountContainerRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct MountContainerRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MountContainerRequest.container_id)
+    pub container_id: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MountContainerRequest.rootfs)
+    pub rootfs: ::protobuf::MessageField<Rootfs>,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.MountContainerRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a MountContainerRequest {
+    fn default() -> &'a MountContainerRequest {
+        <MountContainerRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl MountContainerRequest {
+    pub fn new() -> MountContainerRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for MountContainerRequest {
+    const NAME: &'static str = "MountContainerRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                18 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.rootfs)?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        if let Some(v) = self.rootfs.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        if let Some(v) = self.rootfs.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(2, v, os)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> MountContainerRequest {
+        MountContainerRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.rootfs.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static MountContainerRequest {
+        static instance: MountContainerRequest = MountContainerRequest {
+            container_id: ::std::string::String::new(),
+            rootfs: ::protobuf::MessageField::none(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.MountContainerResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct MountContainerResponse {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MountContainerResponse.failure)
+    pub failure: ::protobuf::MessageField<Failure>,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.MountContainerResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a MountContainerResponse {
+    fn default() -> &'a MountContainerResponse {
+        <MountContainerResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl MountContainerResponse {
+    pub fn new() -> MountContainerResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for MountContainerResponse {
+    const NAME: &'static str = "MountContainerResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.failure)?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if let Some(v) = self.failure.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if let Some(v) = self.failure.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(1, v, os)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> MountContainerResponse {
+        MountContainerResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.failure.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static MountContainerResponse {
+        static instance: MountContainerResponse = MountContainerResponse {
+            failure: ::protobuf::MessageField::none(),
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance
@@ -2425,6 +2633,2647 @@ impl ::protobuf::Message for ResizeTerminalResponse {
     }
 }
 
+// @@protoc_insertion_point(message:bulkhead.agent.v1.PauseRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct PauseRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.PauseRequest.container_id)
+    pub container_id: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.PauseRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a PauseRequest {
+    fn default() -> &'a PauseRequest {
+        <PauseRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl PauseRequest {
+    pub fn new() -> PauseRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for PauseRequest {
+    const NAME: &'static str = "PauseRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> PauseRequest {
+        PauseRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static PauseRequest {
+        static instance: PauseRequest = PauseRequest {
+            container_id: ::std::string::String::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.PauseResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct PauseResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.PauseResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a PauseResponse {
+    fn default() -> &'a PauseResponse {
+        <PauseResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl PauseResponse {
+    pub fn new() -> PauseResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for PauseResponse {
+    const NAME: &'static str = "PauseResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> PauseResponse {
+        PauseResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static PauseResponse {
+        static instance: PauseResponse = PauseResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ResumeRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ResumeRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ResumeRequest.container_id)
+    pub container_id: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ResumeRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ResumeRequest {
+    fn default() -> &'a ResumeRequest {
+        <ResumeRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ResumeRequest {
+    pub fn new() -> ResumeRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ResumeRequest {
+    const NAME: &'static str = "ResumeRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ResumeRequest {
+        ResumeRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ResumeRequest {
+        static instance: ResumeRequest = ResumeRequest {
+            container_id: ::std::string::String::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ResumeResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ResumeResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ResumeResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ResumeResponse {
+    fn default() -> &'a ResumeResponse {
+        <ResumeResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ResumeResponse {
+    pub fn new() -> ResumeResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ResumeResponse {
+    const NAME: &'static str = "ResumeResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ResumeResponse {
+        ResumeResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ResumeResponse {
+        static instance: ResumeResponse = ResumeResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.StatsRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct StatsRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsRequest.container_id)
+    pub container_id: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.StatsRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a StatsRequest {
+    fn default() -> &'a StatsRequest {
+        <StatsRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl StatsRequest {
+    pub fn new() -> StatsRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for StatsRequest {
+    const NAME: &'static str = "StatsRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> StatsRequest {
+        StatsRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static StatsRequest {
+        static instance: StatsRequest = StatsRequest {
+            container_id: ::std::string::String::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.StatsResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct StatsResponse {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsResponse.at_ns)
+    pub at_ns: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsResponse.cpus)
+    pub cpus: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsResponse.memory_total)
+    pub memory_total: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsResponse.memory_available)
+    pub memory_available: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsResponse.cpu)
+    pub cpu: ::protobuf::MessageField<CpuStats>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsResponse.memory)
+    pub memory: ::protobuf::MessageField<MemoryStats>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsResponse.pids)
+    pub pids: ::protobuf::MessageField<PidStats>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsResponse.io)
+    pub io: ::protobuf::MessageField<IoStats>,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.StatsResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a StatsResponse {
+    fn default() -> &'a StatsResponse {
+        <StatsResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl StatsResponse {
+    pub fn new() -> StatsResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for StatsResponse {
+    const NAME: &'static str = "StatsResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.at_ns = is.read_uint64()?;
+                },
+                16 => {
+                    self.cpus = is.read_uint32()?;
+                },
+                24 => {
+                    self.memory_total = is.read_uint64()?;
+                },
+                32 => {
+                    self.memory_available = is.read_uint64()?;
+                },
+                42 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.cpu)?;
+                },
+                50 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.memory)?;
+                },
+                58 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.pids)?;
+                },
+                66 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.io)?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.at_ns != 0 {
+            my_size += ::protobuf::rt::uint64_size(1, self.at_ns);
+        }
+        if self.cpus != 0 {
+            my_size += ::protobuf::rt::uint32_size(2, self.cpus);
+        }
+        if self.memory_total != 0 {
+            my_size += ::protobuf::rt::uint64_size(3, self.memory_total);
+        }
+        if self.memory_available != 0 {
+            my_size += ::protobuf::rt::uint64_size(4, self.memory_available);
+        }
+        if let Some(v) = self.cpu.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
+        if let Some(v) = self.memory.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
+        if let Some(v) = self.pids.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
+        if let Some(v) = self.io.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.at_ns != 0 {
+            os.write_uint64(1, self.at_ns)?;
+        }
+        if self.cpus != 0 {
+            os.write_uint32(2, self.cpus)?;
+        }
+        if self.memory_total != 0 {
+            os.write_uint64(3, self.memory_total)?;
+        }
+        if self.memory_available != 0 {
+            os.write_uint64(4, self.memory_available)?;
+        }
+        if let Some(v) = self.cpu.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(5, v, os)?;
+        }
+        if let Some(v) = self.memory.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(6, v, os)?;
+        }
+        if let Some(v) = self.pids.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(7, v, os)?;
+        }
+        if let Some(v) = self.io.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(8, v, os)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> StatsResponse {
+        StatsResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.at_ns = 0;
+        self.cpus = 0;
+        self.memory_total = 0;
+        self.memory_available = 0;
+        self.cpu.clear();
+        self.memory.clear();
+        self.pids.clear();
+        self.io.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static StatsResponse {
+        static instance: StatsResponse = StatsResponse {
+            at_ns: 0,
+            cpus: 0,
+            memory_total: 0,
+            memory_available: 0,
+            cpu: ::protobuf::MessageField::none(),
+            memory: ::protobuf::MessageField::none(),
+            pids: ::protobuf::MessageField::none(),
+            io: ::protobuf::MessageField::none(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.CpuStats)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct CpuStats {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.CpuStats.usage_us)
+    pub usage_us: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.CpuStats.user_us)
+    pub user_us: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.CpuStats.system_us)
+    pub system_us: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.CpuStats.periods)
+    pub periods: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.CpuStats.throttled_periods)
+    pub throttled_periods: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.CpuStats.throttled_us)
+    pub throttled_us: u64,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.CpuStats.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a CpuStats {
+    fn default() -> &'a CpuStats {
+        <CpuStats as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl CpuStats {
+    pub fn new() -> CpuStats {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for CpuStats {
+    const NAME: &'static str = "CpuStats";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.usage_us = is.read_uint64()?;
+                },
+                16 => {
+                    self.user_us = is.read_uint64()?;
+                },
+                24 => {
+                    self.system_us = is.read_uint64()?;
+                },
+                32 => {
+                    self.periods = is.read_uint64()?;
+                },
+                40 => {
+                    self.throttled_periods = is.read_uint64()?;
+                },
+                48 => {
+                    self.throttled_us = is.read_uint64()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.usage_us != 0 {
+            my_size += ::protobuf::rt::uint64_size(1, self.usage_us);
+        }
+        if self.user_us != 0 {
+            my_size += ::protobuf::rt::uint64_size(2, self.user_us);
+        }
+        if self.system_us != 0 {
+            my_size += ::protobuf::rt::uint64_size(3, self.system_us);
+        }
+        if self.periods != 0 {
+            my_size += ::protobuf::rt::uint64_size(4, self.periods);
+        }
+        if self.throttled_periods != 0 {
+            my_size += ::protobuf::rt::uint64_size(5, self.throttled_periods);
+        }
+        if self.throttled_us != 0 {
+            my_size += ::protobuf::rt::uint64_size(6, self.throttled_us);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.usage_us != 0 {
+            os.write_uint64(1, self.usage_us)?;
+        }
+        if self.user_us != 0 {
+            os.write_uint64(2, self.user_us)?;
+        }
+        if self.system_us != 0 {
+            os.write_uint64(3, self.system_us)?;
+        }
+        if self.periods != 0 {
+            os.write_uint64(4, self.periods)?;
+        }
+        if self.throttled_periods != 0 {
+            os.write_uint64(5, self.throttled_periods)?;
+        }
+        if self.throttled_us != 0 {
+            os.write_uint64(6, self.throttled_us)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> CpuStats {
+        CpuStats::new()
+    }
+
+    fn clear(&mut self) {
+        self.usage_us = 0;
+        self.user_us = 0;
+        self.system_us = 0;
+        self.periods = 0;
+        self.throttled_periods = 0;
+        self.throttled_us = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static CpuStats {
+        static instance: CpuStats = CpuStats {
+            usage_us: 0,
+            user_us: 0,
+            system_us: 0,
+            periods: 0,
+            throttled_periods: 0,
+            throttled_us: 0,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.MemoryStats)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct MemoryStats {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.current)
+    pub current: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.peak)
+    pub peak: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.limit)
+    pub limit: ::std::option::Option<u64>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.anon)
+    pub anon: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.file)
+    pub file: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.inactive_file)
+    pub inactive_file: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.oom_kills)
+    pub oom_kills: u64,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.MemoryStats.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a MemoryStats {
+    fn default() -> &'a MemoryStats {
+        <MemoryStats as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl MemoryStats {
+    pub fn new() -> MemoryStats {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for MemoryStats {
+    const NAME: &'static str = "MemoryStats";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.current = is.read_uint64()?;
+                },
+                16 => {
+                    self.peak = is.read_uint64()?;
+                },
+                24 => {
+                    self.limit = ::std::option::Option::Some(is.read_uint64()?);
+                },
+                32 => {
+                    self.anon = is.read_uint64()?;
+                },
+                40 => {
+                    self.file = is.read_uint64()?;
+                },
+                48 => {
+                    self.inactive_file = is.read_uint64()?;
+                },
+                56 => {
+                    self.oom_kills = is.read_uint64()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.current != 0 {
+            my_size += ::protobuf::rt::uint64_size(1, self.current);
+        }
+        if self.peak != 0 {
+            my_size += ::protobuf::rt::uint64_size(2, self.peak);
+        }
+        if let Some(v) = self.limit {
+            my_size += ::protobuf::rt::uint64_size(3, v);
+        }
+        if self.anon != 0 {
+            my_size += ::protobuf::rt::uint64_size(4, self.anon);
+        }
+        if self.file != 0 {
+            my_size += ::protobuf::rt::uint64_size(5, self.file);
+        }
+        if self.inactive_file != 0 {
+            my_size += ::protobuf::rt::uint64_size(6, self.inactive_file);
+        }
+        if self.oom_kills != 0 {
+            my_size += ::protobuf::rt::uint64_size(7, self.oom_kills);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.current != 0 {
+            os.write_uint64(1, self.current)?;
+        }
+        if self.peak != 0 {
+            os.write_uint64(2, self.peak)?;
+        }
+        if let Some(v) = self.limit {
+            os.write_uint64(3, v)?;
+        }
+        if self.anon != 0 {
+            os.write_uint64(4, self.anon)?;
+        }
+        if self.file != 0 {
+            os.write_uint64(5, self.file)?;
+        }
+        if self.inactive_file != 0 {
+            os.write_uint64(6, self.inactive_file)?;
+        }
+        if self.oom_kills != 0 {
+            os.write_uint64(7, self.oom_kills)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> MemoryStats {
+        MemoryStats::new()
+    }
+
+    fn clear(&mut self) {
+        self.current = 0;
+        self.peak = 0;
+        self.limit = ::std::option::Option::None;
+        self.anon = 0;
+        self.file = 0;
+        self.inactive_file = 0;
+        self.oom_kills = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static MemoryStats {
+        static instance: MemoryStats = MemoryStats {
+            current: 0,
+            peak: 0,
+            limit: ::std::option::Option::None,
+            anon: 0,
+            file: 0,
+            inactive_file: 0,
+            oom_kills: 0,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.PidStats)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct PidStats {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.PidStats.current)
+    pub current: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.PidStats.limit)
+    pub limit: ::std::option::Option<u64>,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.PidStats.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a PidStats {
+    fn default() -> &'a PidStats {
+        <PidStats as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl PidStats {
+    pub fn new() -> PidStats {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for PidStats {
+    const NAME: &'static str = "PidStats";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.current = is.read_uint64()?;
+                },
+                16 => {
+                    self.limit = ::std::option::Option::Some(is.read_uint64()?);
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.current != 0 {
+            my_size += ::protobuf::rt::uint64_size(1, self.current);
+        }
+        if let Some(v) = self.limit {
+            my_size += ::protobuf::rt::uint64_size(2, v);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.current != 0 {
+            os.write_uint64(1, self.current)?;
+        }
+        if let Some(v) = self.limit {
+            os.write_uint64(2, v)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> PidStats {
+        PidStats::new()
+    }
+
+    fn clear(&mut self) {
+        self.current = 0;
+        self.limit = ::std::option::Option::None;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static PidStats {
+        static instance: PidStats = PidStats {
+            current: 0,
+            limit: ::std::option::Option::None,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.IoStats)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct IoStats {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.IoStats.read_bytes)
+    pub read_bytes: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.IoStats.written_bytes)
+    pub written_bytes: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.IoStats.reads)
+    pub reads: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.IoStats.writes)
+    pub writes: u64,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.IoStats.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a IoStats {
+    fn default() -> &'a IoStats {
+        <IoStats as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl IoStats {
+    pub fn new() -> IoStats {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for IoStats {
+    const NAME: &'static str = "IoStats";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.read_bytes = is.read_uint64()?;
+                },
+                16 => {
+                    self.written_bytes = is.read_uint64()?;
+                },
+                24 => {
+                    self.reads = is.read_uint64()?;
+                },
+                32 => {
+                    self.writes = is.read_uint64()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.read_bytes != 0 {
+            my_size += ::protobuf::rt::uint64_size(1, self.read_bytes);
+        }
+        if self.written_bytes != 0 {
+            my_size += ::protobuf::rt::uint64_size(2, self.written_bytes);
+        }
+        if self.reads != 0 {
+            my_size += ::protobuf::rt::uint64_size(3, self.reads);
+        }
+        if self.writes != 0 {
+            my_size += ::protobuf::rt::uint64_size(4, self.writes);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.read_bytes != 0 {
+            os.write_uint64(1, self.read_bytes)?;
+        }
+        if self.written_bytes != 0 {
+            os.write_uint64(2, self.written_bytes)?;
+        }
+        if self.reads != 0 {
+            os.write_uint64(3, self.reads)?;
+        }
+        if self.writes != 0 {
+            os.write_uint64(4, self.writes)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> IoStats {
+        IoStats::new()
+    }
+
+    fn clear(&mut self) {
+        self.read_bytes = 0;
+        self.written_bytes = 0;
+        self.reads = 0;
+        self.writes = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static IoStats {
+        static instance: IoStats = IoStats {
+            read_bytes: 0,
+            written_bytes: 0,
+            reads: 0,
+            writes: 0,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ProcessesRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ProcessesRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ProcessesRequest.container_id)
+    pub container_id: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ProcessesRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ProcessesRequest {
+    fn default() -> &'a ProcessesRequest {
+        <ProcessesRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ProcessesRequest {
+    pub fn new() -> ProcessesRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ProcessesRequest {
+    const NAME: &'static str = "ProcessesRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ProcessesRequest {
+        ProcessesRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ProcessesRequest {
+        static instance: ProcessesRequest = ProcessesRequest {
+            container_id: ::std::string::String::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ProcessesResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ProcessesResponse {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ProcessesResponse.processes)
+    pub processes: ::std::vec::Vec<ProcessInfo>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ProcessesResponse.more)
+    pub more: bool,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ProcessesResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ProcessesResponse {
+    fn default() -> &'a ProcessesResponse {
+        <ProcessesResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ProcessesResponse {
+    pub fn new() -> ProcessesResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ProcessesResponse {
+    const NAME: &'static str = "ProcessesResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.processes.push(is.read_message()?);
+                },
+                16 => {
+                    self.more = is.read_bool()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        for value in &self.processes {
+            let len = value.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        };
+        if self.more != false {
+            my_size += 1 + 1;
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        for v in &self.processes {
+            ::protobuf::rt::write_message_field_with_cached_size(1, v, os)?;
+        };
+        if self.more != false {
+            os.write_bool(2, self.more)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ProcessesResponse {
+        ProcessesResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.processes.clear();
+        self.more = false;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ProcessesResponse {
+        static instance: ProcessesResponse = ProcessesResponse {
+            processes: ::std::vec::Vec::new(),
+            more: false,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ProcessInfo)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ProcessInfo {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ProcessInfo.pid)
+    pub pid: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ProcessInfo.parent_pid)
+    pub parent_pid: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ProcessInfo.uid)
+    pub uid: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ProcessInfo.cpu_ms)
+    pub cpu_ms: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ProcessInfo.started_at_ns)
+    pub started_at_ns: i64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ProcessInfo.terminal)
+    pub terminal: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ProcessInfo.command)
+    pub command: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ProcessInfo.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ProcessInfo {
+    fn default() -> &'a ProcessInfo {
+        <ProcessInfo as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ProcessInfo {
+    pub fn new() -> ProcessInfo {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ProcessInfo {
+    const NAME: &'static str = "ProcessInfo";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.pid = is.read_uint32()?;
+                },
+                16 => {
+                    self.parent_pid = is.read_uint32()?;
+                },
+                24 => {
+                    self.uid = is.read_uint32()?;
+                },
+                32 => {
+                    self.cpu_ms = is.read_uint64()?;
+                },
+                40 => {
+                    self.started_at_ns = is.read_int64()?;
+                },
+                50 => {
+                    self.terminal = is.read_string()?;
+                },
+                58 => {
+                    self.command = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.pid != 0 {
+            my_size += ::protobuf::rt::uint32_size(1, self.pid);
+        }
+        if self.parent_pid != 0 {
+            my_size += ::protobuf::rt::uint32_size(2, self.parent_pid);
+        }
+        if self.uid != 0 {
+            my_size += ::protobuf::rt::uint32_size(3, self.uid);
+        }
+        if self.cpu_ms != 0 {
+            my_size += ::protobuf::rt::uint64_size(4, self.cpu_ms);
+        }
+        if self.started_at_ns != 0 {
+            my_size += ::protobuf::rt::int64_size(5, self.started_at_ns);
+        }
+        if !self.terminal.is_empty() {
+            my_size += ::protobuf::rt::string_size(6, &self.terminal);
+        }
+        if !self.command.is_empty() {
+            my_size += ::protobuf::rt::string_size(7, &self.command);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.pid != 0 {
+            os.write_uint32(1, self.pid)?;
+        }
+        if self.parent_pid != 0 {
+            os.write_uint32(2, self.parent_pid)?;
+        }
+        if self.uid != 0 {
+            os.write_uint32(3, self.uid)?;
+        }
+        if self.cpu_ms != 0 {
+            os.write_uint64(4, self.cpu_ms)?;
+        }
+        if self.started_at_ns != 0 {
+            os.write_int64(5, self.started_at_ns)?;
+        }
+        if !self.terminal.is_empty() {
+            os.write_string(6, &self.terminal)?;
+        }
+        if !self.command.is_empty() {
+            os.write_string(7, &self.command)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ProcessInfo {
+        ProcessInfo::new()
+    }
+
+    fn clear(&mut self) {
+        self.pid = 0;
+        self.parent_pid = 0;
+        self.uid = 0;
+        self.cpu_ms = 0;
+        self.started_at_ns = 0;
+        self.terminal.clear();
+        self.command.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ProcessInfo {
+        static instance: ProcessInfo = ProcessInfo {
+            pid: 0,
+            parent_pid: 0,
+            uid: 0,
+            cpu_ms: 0,
+            started_at_ns: 0,
+            terminal: ::std::string::String::new(),
+            command: ::std::string::String::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.StatPathRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct StatPathRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatPathRequest.container_id)
+    pub container_id: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatPathRequest.path)
+    pub path: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.StatPathRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a StatPathRequest {
+    fn default() -> &'a StatPathRequest {
+        <StatPathRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl StatPathRequest {
+    pub fn new() -> StatPathRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for StatPathRequest {
+    const NAME: &'static str = "StatPathRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                18 => {
+                    self.path = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        if !self.path.is_empty() {
+            my_size += ::protobuf::rt::string_size(2, &self.path);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        if !self.path.is_empty() {
+            os.write_string(2, &self.path)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> StatPathRequest {
+        StatPathRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.path.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static StatPathRequest {
+        static instance: StatPathRequest = StatPathRequest {
+            container_id: ::std::string::String::new(),
+            path: ::std::string::String::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.StatPathResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct StatPathResponse {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatPathResponse.stat)
+    pub stat: ::protobuf::MessageField<PathStat>,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.StatPathResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a StatPathResponse {
+    fn default() -> &'a StatPathResponse {
+        <StatPathResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl StatPathResponse {
+    pub fn new() -> StatPathResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for StatPathResponse {
+    const NAME: &'static str = "StatPathResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.stat)?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if let Some(v) = self.stat.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if let Some(v) = self.stat.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(1, v, os)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> StatPathResponse {
+        StatPathResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.stat.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static StatPathResponse {
+        static instance: StatPathResponse = StatPathResponse {
+            stat: ::protobuf::MessageField::none(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.PathStat)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct PathStat {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.PathStat.name)
+    pub name: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.PathStat.size)
+    pub size: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.PathStat.mode)
+    pub mode: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.PathStat.modified_at_ns)
+    pub modified_at_ns: i64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.PathStat.link_target)
+    pub link_target: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.PathStat.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a PathStat {
+    fn default() -> &'a PathStat {
+        <PathStat as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl PathStat {
+    pub fn new() -> PathStat {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for PathStat {
+    const NAME: &'static str = "PathStat";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.name = is.read_string()?;
+                },
+                16 => {
+                    self.size = is.read_uint64()?;
+                },
+                24 => {
+                    self.mode = is.read_uint32()?;
+                },
+                32 => {
+                    self.modified_at_ns = is.read_int64()?;
+                },
+                42 => {
+                    self.link_target = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.name.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.name);
+        }
+        if self.size != 0 {
+            my_size += ::protobuf::rt::uint64_size(2, self.size);
+        }
+        if self.mode != 0 {
+            my_size += ::protobuf::rt::uint32_size(3, self.mode);
+        }
+        if self.modified_at_ns != 0 {
+            my_size += ::protobuf::rt::int64_size(4, self.modified_at_ns);
+        }
+        if !self.link_target.is_empty() {
+            my_size += ::protobuf::rt::string_size(5, &self.link_target);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.name.is_empty() {
+            os.write_string(1, &self.name)?;
+        }
+        if self.size != 0 {
+            os.write_uint64(2, self.size)?;
+        }
+        if self.mode != 0 {
+            os.write_uint32(3, self.mode)?;
+        }
+        if self.modified_at_ns != 0 {
+            os.write_int64(4, self.modified_at_ns)?;
+        }
+        if !self.link_target.is_empty() {
+            os.write_string(5, &self.link_target)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> PathStat {
+        PathStat::new()
+    }
+
+    fn clear(&mut self) {
+        self.name.clear();
+        self.size = 0;
+        self.mode = 0;
+        self.modified_at_ns = 0;
+        self.link_target.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static PathStat {
+        static instance: PathStat = PathStat {
+            name: ::std::string::String::new(),
+            size: 0,
+            mode: 0,
+            modified_at_ns: 0,
+            link_target: ::std::string::String::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ReadArchiveRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ReadArchiveRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ReadArchiveRequest.container_id)
+    pub container_id: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ReadArchiveRequest.path)
+    pub path: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ReadArchiveRequest.stream)
+    pub stream: u64,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ReadArchiveRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ReadArchiveRequest {
+    fn default() -> &'a ReadArchiveRequest {
+        <ReadArchiveRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ReadArchiveRequest {
+    pub fn new() -> ReadArchiveRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ReadArchiveRequest {
+    const NAME: &'static str = "ReadArchiveRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                18 => {
+                    self.path = is.read_string()?;
+                },
+                24 => {
+                    self.stream = is.read_uint64()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        if !self.path.is_empty() {
+            my_size += ::protobuf::rt::string_size(2, &self.path);
+        }
+        if self.stream != 0 {
+            my_size += ::protobuf::rt::uint64_size(3, self.stream);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        if !self.path.is_empty() {
+            os.write_string(2, &self.path)?;
+        }
+        if self.stream != 0 {
+            os.write_uint64(3, self.stream)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ReadArchiveRequest {
+        ReadArchiveRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.path.clear();
+        self.stream = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ReadArchiveRequest {
+        static instance: ReadArchiveRequest = ReadArchiveRequest {
+            container_id: ::std::string::String::new(),
+            path: ::std::string::String::new(),
+            stream: 0,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ReadArchiveResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ReadArchiveResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ReadArchiveResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ReadArchiveResponse {
+    fn default() -> &'a ReadArchiveResponse {
+        <ReadArchiveResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ReadArchiveResponse {
+    pub fn new() -> ReadArchiveResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ReadArchiveResponse {
+    const NAME: &'static str = "ReadArchiveResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ReadArchiveResponse {
+        ReadArchiveResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ReadArchiveResponse {
+        static instance: ReadArchiveResponse = ReadArchiveResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.WriteArchiveRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct WriteArchiveRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.WriteArchiveRequest.container_id)
+    pub container_id: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.WriteArchiveRequest.path)
+    pub path: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.WriteArchiveRequest.stream)
+    pub stream: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.WriteArchiveRequest.keep_kind)
+    pub keep_kind: bool,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.WriteArchiveRequest.keep_owner)
+    pub keep_owner: bool,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.WriteArchiveRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a WriteArchiveRequest {
+    fn default() -> &'a WriteArchiveRequest {
+        <WriteArchiveRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl WriteArchiveRequest {
+    pub fn new() -> WriteArchiveRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for WriteArchiveRequest {
+    const NAME: &'static str = "WriteArchiveRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                18 => {
+                    self.path = is.read_string()?;
+                },
+                24 => {
+                    self.stream = is.read_uint64()?;
+                },
+                32 => {
+                    self.keep_kind = is.read_bool()?;
+                },
+                40 => {
+                    self.keep_owner = is.read_bool()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        if !self.path.is_empty() {
+            my_size += ::protobuf::rt::string_size(2, &self.path);
+        }
+        if self.stream != 0 {
+            my_size += ::protobuf::rt::uint64_size(3, self.stream);
+        }
+        if self.keep_kind != false {
+            my_size += 1 + 1;
+        }
+        if self.keep_owner != false {
+            my_size += 1 + 1;
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        if !self.path.is_empty() {
+            os.write_string(2, &self.path)?;
+        }
+        if self.stream != 0 {
+            os.write_uint64(3, self.stream)?;
+        }
+        if self.keep_kind != false {
+            os.write_bool(4, self.keep_kind)?;
+        }
+        if self.keep_owner != false {
+            os.write_bool(5, self.keep_owner)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> WriteArchiveRequest {
+        WriteArchiveRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.path.clear();
+        self.stream = 0;
+        self.keep_kind = false;
+        self.keep_owner = false;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static WriteArchiveRequest {
+        static instance: WriteArchiveRequest = WriteArchiveRequest {
+            container_id: ::std::string::String::new(),
+            path: ::std::string::String::new(),
+            stream: 0,
+            keep_kind: false,
+            keep_owner: false,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.WriteArchiveResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct WriteArchiveResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.WriteArchiveResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a WriteArchiveResponse {
+    fn default() -> &'a WriteArchiveResponse {
+        <WriteArchiveResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl WriteArchiveResponse {
+    pub fn new() -> WriteArchiveResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for WriteArchiveResponse {
+    const NAME: &'static str = "WriteArchiveResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> WriteArchiveResponse {
+        WriteArchiveResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static WriteArchiveResponse {
+        static instance: WriteArchiveResponse = WriteArchiveResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ChangesRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ChangesRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ChangesRequest.container_id)
+    pub container_id: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ChangesRequest.stream)
+    pub stream: u64,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ChangesRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ChangesRequest {
+    fn default() -> &'a ChangesRequest {
+        <ChangesRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ChangesRequest {
+    pub fn new() -> ChangesRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ChangesRequest {
+    const NAME: &'static str = "ChangesRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                16 => {
+                    self.stream = is.read_uint64()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        if self.stream != 0 {
+            my_size += ::protobuf::rt::uint64_size(2, self.stream);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        if self.stream != 0 {
+            os.write_uint64(2, self.stream)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ChangesRequest {
+        ChangesRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.stream = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ChangesRequest {
+        static instance: ChangesRequest = ChangesRequest {
+            container_id: ::std::string::String::new(),
+            stream: 0,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ChangesResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ChangesResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ChangesResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ChangesResponse {
+    fn default() -> &'a ChangesResponse {
+        <ChangesResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ChangesResponse {
+    pub fn new() -> ChangesResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ChangesResponse {
+    const NAME: &'static str = "ChangesResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ChangesResponse {
+        ChangesResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ChangesResponse {
+        static instance: ChangesResponse = ChangesResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ExportRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ExportRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ExportRequest.container_id)
+    pub container_id: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ExportRequest.stream)
+    pub stream: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.ExportRequest.changes_only)
+    pub changes_only: bool,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ExportRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ExportRequest {
+    fn default() -> &'a ExportRequest {
+        <ExportRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ExportRequest {
+    pub fn new() -> ExportRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ExportRequest {
+    const NAME: &'static str = "ExportRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                16 => {
+                    self.stream = is.read_uint64()?;
+                },
+                24 => {
+                    self.changes_only = is.read_bool()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        if self.stream != 0 {
+            my_size += ::protobuf::rt::uint64_size(2, self.stream);
+        }
+        if self.changes_only != false {
+            my_size += 1 + 1;
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        if self.stream != 0 {
+            os.write_uint64(2, self.stream)?;
+        }
+        if self.changes_only != false {
+            os.write_bool(3, self.changes_only)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ExportRequest {
+        ExportRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.stream = 0;
+        self.changes_only = false;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ExportRequest {
+        static instance: ExportRequest = ExportRequest {
+            container_id: ::std::string::String::new(),
+            stream: 0,
+            changes_only: false,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.ExportResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct ExportResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.ExportResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a ExportResponse {
+    fn default() -> &'a ExportResponse {
+        <ExportResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl ExportResponse {
+    pub fn new() -> ExportResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for ExportResponse {
+    const NAME: &'static str = "ExportResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> ExportResponse {
+        ExportResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static ExportResponse {
+        static instance: ExportResponse = ExportResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
 // @@protoc_insertion_point(message:bulkhead.agent.v1.WaitRequest)
 #[derive(PartialEq,Clone,Default,Debug)]
 pub struct WaitRequest {
@@ -3444,6 +6293,8 @@ pub struct Exit {
     pub code: u32,
     // @@protoc_insertion_point(field:bulkhead.agent.v1.Exit.exited_at_ns)
     pub exited_at_ns: i64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Exit.out_of_memory)
+    pub out_of_memory: bool,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.Exit.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -3483,6 +6334,9 @@ impl ::protobuf::Message for Exit {
                 32 => {
                     self.exited_at_ns = is.read_int64()?;
                 },
+                40 => {
+                    self.out_of_memory = is.read_bool()?;
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -3507,6 +6361,9 @@ impl ::protobuf::Message for Exit {
         if self.exited_at_ns != 0 {
             my_size += ::protobuf::rt::int64_size(4, self.exited_at_ns);
         }
+        if self.out_of_memory != false {
+            my_size += 1 + 1;
+        }
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
@@ -3524,6 +6381,9 @@ impl ::protobuf::Message for Exit {
         }
         if self.exited_at_ns != 0 {
             os.write_int64(4, self.exited_at_ns)?;
+        }
+        if self.out_of_memory != false {
+            os.write_bool(5, self.out_of_memory)?;
         }
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
@@ -3546,6 +6406,7 @@ impl ::protobuf::Message for Exit {
         self.exec_id.clear();
         self.code = 0;
         self.exited_at_ns = 0;
+        self.out_of_memory = false;
         self.special_fields.clear();
     }
 
@@ -3555,6 +6416,7 @@ impl ::protobuf::Message for Exit {
             exec_id: ::std::string::String::new(),
             code: 0,
             exited_at_ns: 0,
+            out_of_memory: false,
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance

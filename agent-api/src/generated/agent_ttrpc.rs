@@ -51,6 +51,11 @@ impl AgentClient {
         ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "CreateContainer", cres);
     }
 
+    pub async fn mount_container(&self, ctx: ttrpc::context::Context, req: &super::agent::MountContainerRequest) -> ::ttrpc::Result<super::agent::MountContainerResponse> {
+        let mut cres = super::agent::MountContainerResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "MountContainer", cres);
+    }
+
     pub async fn start_container(&self, ctx: ttrpc::context::Context, req: &super::agent::StartContainerRequest) -> ::ttrpc::Result<super::agent::StartContainerResponse> {
         let mut cres = super::agent::StartContainerResponse::new();
         ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "StartContainer", cres);
@@ -69,6 +74,51 @@ impl AgentClient {
     pub async fn resize_terminal(&self, ctx: ttrpc::context::Context, req: &super::agent::ResizeTerminalRequest) -> ::ttrpc::Result<super::agent::ResizeTerminalResponse> {
         let mut cres = super::agent::ResizeTerminalResponse::new();
         ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "ResizeTerminal", cres);
+    }
+
+    pub async fn pause(&self, ctx: ttrpc::context::Context, req: &super::agent::PauseRequest) -> ::ttrpc::Result<super::agent::PauseResponse> {
+        let mut cres = super::agent::PauseResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "Pause", cres);
+    }
+
+    pub async fn resume(&self, ctx: ttrpc::context::Context, req: &super::agent::ResumeRequest) -> ::ttrpc::Result<super::agent::ResumeResponse> {
+        let mut cres = super::agent::ResumeResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "Resume", cres);
+    }
+
+    pub async fn stats(&self, ctx: ttrpc::context::Context, req: &super::agent::StatsRequest) -> ::ttrpc::Result<super::agent::StatsResponse> {
+        let mut cres = super::agent::StatsResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "Stats", cres);
+    }
+
+    pub async fn processes(&self, ctx: ttrpc::context::Context, req: &super::agent::ProcessesRequest) -> ::ttrpc::Result<super::agent::ProcessesResponse> {
+        let mut cres = super::agent::ProcessesResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "Processes", cres);
+    }
+
+    pub async fn stat_path(&self, ctx: ttrpc::context::Context, req: &super::agent::StatPathRequest) -> ::ttrpc::Result<super::agent::StatPathResponse> {
+        let mut cres = super::agent::StatPathResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "StatPath", cres);
+    }
+
+    pub async fn read_archive(&self, ctx: ttrpc::context::Context, req: &super::agent::ReadArchiveRequest) -> ::ttrpc::Result<super::agent::ReadArchiveResponse> {
+        let mut cres = super::agent::ReadArchiveResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "ReadArchive", cres);
+    }
+
+    pub async fn write_archive(&self, ctx: ttrpc::context::Context, req: &super::agent::WriteArchiveRequest) -> ::ttrpc::Result<super::agent::WriteArchiveResponse> {
+        let mut cres = super::agent::WriteArchiveResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "WriteArchive", cres);
+    }
+
+    pub async fn changes(&self, ctx: ttrpc::context::Context, req: &super::agent::ChangesRequest) -> ::ttrpc::Result<super::agent::ChangesResponse> {
+        let mut cres = super::agent::ChangesResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "Changes", cres);
+    }
+
+    pub async fn export(&self, ctx: ttrpc::context::Context, req: &super::agent::ExportRequest) -> ::ttrpc::Result<super::agent::ExportResponse> {
+        let mut cres = super::agent::ExportResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "Export", cres);
     }
 
     pub async fn wait(&self, ctx: ttrpc::context::Context, req: &super::agent::WaitRequest) -> ::ttrpc::Result<super::agent::WaitResponse> {
@@ -131,6 +181,17 @@ impl ::ttrpc::r#async::MethodHandler for CreateContainerMethod {
     }
 }
 
+struct MountContainerMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for MountContainerMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, MountContainerRequest, mount_container);
+    }
+}
+
 struct StartContainerMethod {
     service: Arc<dyn Agent + Send + Sync>,
 }
@@ -172,6 +233,105 @@ struct ResizeTerminalMethod {
 impl ::ttrpc::r#async::MethodHandler for ResizeTerminalMethod {
     async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
         ::ttrpc::async_request_handler!(self, ctx, req, agent, ResizeTerminalRequest, resize_terminal);
+    }
+}
+
+struct PauseMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for PauseMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, PauseRequest, pause);
+    }
+}
+
+struct ResumeMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for ResumeMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, ResumeRequest, resume);
+    }
+}
+
+struct StatsMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for StatsMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, StatsRequest, stats);
+    }
+}
+
+struct ProcessesMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for ProcessesMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, ProcessesRequest, processes);
+    }
+}
+
+struct StatPathMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for StatPathMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, StatPathRequest, stat_path);
+    }
+}
+
+struct ReadArchiveMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for ReadArchiveMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, ReadArchiveRequest, read_archive);
+    }
+}
+
+struct WriteArchiveMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for WriteArchiveMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, WriteArchiveRequest, write_archive);
+    }
+}
+
+struct ChangesMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for ChangesMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, ChangesRequest, changes);
+    }
+}
+
+struct ExportMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for ExportMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, ExportRequest, export);
     }
 }
 
@@ -222,6 +382,9 @@ pub trait Agent: Sync {
     async fn create_container(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::CreateContainerRequest) -> ::ttrpc::Result<super::agent::CreateContainerResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/CreateContainer is not supported".to_string())))
     }
+    async fn mount_container(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::MountContainerRequest) -> ::ttrpc::Result<super::agent::MountContainerResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/MountContainer is not supported".to_string())))
+    }
     async fn start_container(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::StartContainerRequest) -> ::ttrpc::Result<super::agent::StartContainerResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/StartContainer is not supported".to_string())))
     }
@@ -233,6 +396,33 @@ pub trait Agent: Sync {
     }
     async fn resize_terminal(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::ResizeTerminalRequest) -> ::ttrpc::Result<super::agent::ResizeTerminalResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/ResizeTerminal is not supported".to_string())))
+    }
+    async fn pause(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::PauseRequest) -> ::ttrpc::Result<super::agent::PauseResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Pause is not supported".to_string())))
+    }
+    async fn resume(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::ResumeRequest) -> ::ttrpc::Result<super::agent::ResumeResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Resume is not supported".to_string())))
+    }
+    async fn stats(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::StatsRequest) -> ::ttrpc::Result<super::agent::StatsResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Stats is not supported".to_string())))
+    }
+    async fn processes(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::ProcessesRequest) -> ::ttrpc::Result<super::agent::ProcessesResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Processes is not supported".to_string())))
+    }
+    async fn stat_path(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::StatPathRequest) -> ::ttrpc::Result<super::agent::StatPathResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/StatPath is not supported".to_string())))
+    }
+    async fn read_archive(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::ReadArchiveRequest) -> ::ttrpc::Result<super::agent::ReadArchiveResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/ReadArchive is not supported".to_string())))
+    }
+    async fn write_archive(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::WriteArchiveRequest) -> ::ttrpc::Result<super::agent::WriteArchiveResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/WriteArchive is not supported".to_string())))
+    }
+    async fn changes(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::ChangesRequest) -> ::ttrpc::Result<super::agent::ChangesResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Changes is not supported".to_string())))
+    }
+    async fn export(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::ExportRequest) -> ::ttrpc::Result<super::agent::ExportResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Export is not supported".to_string())))
     }
     async fn wait(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::WaitRequest) -> ::ttrpc::Result<super::agent::WaitResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Wait is not supported".to_string())))
@@ -262,6 +452,9 @@ pub fn create_agent(service: Arc<dyn Agent + Send + Sync>) -> HashMap<String, ::
     methods.insert("CreateContainer".to_string(),
                     Box::new(CreateContainerMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
 
+    methods.insert("MountContainer".to_string(),
+                    Box::new(MountContainerMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
     methods.insert("StartContainer".to_string(),
                     Box::new(StartContainerMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
 
@@ -273,6 +466,33 @@ pub fn create_agent(service: Arc<dyn Agent + Send + Sync>) -> HashMap<String, ::
 
     methods.insert("ResizeTerminal".to_string(),
                     Box::new(ResizeTerminalMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("Pause".to_string(),
+                    Box::new(PauseMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("Resume".to_string(),
+                    Box::new(ResumeMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("Stats".to_string(),
+                    Box::new(StatsMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("Processes".to_string(),
+                    Box::new(ProcessesMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("StatPath".to_string(),
+                    Box::new(StatPathMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("ReadArchive".to_string(),
+                    Box::new(ReadArchiveMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("WriteArchive".to_string(),
+                    Box::new(WriteArchiveMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("Changes".to_string(),
+                    Box::new(ChangesMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("Export".to_string(),
+                    Box::new(ExportMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
 
     methods.insert("Wait".to_string(),
                     Box::new(WaitMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);

@@ -1,8 +1,6 @@
 //! `bulkhead doctor`.
 
-use clap::Args;
-
-use super::Format;
+use clap::{Args, ValueEnum};
 
 /// Say whether this machine can run microVMs, and what to do if not
 #[derive(Debug, Args)]
@@ -14,10 +12,18 @@ Examples:
   bulkhead doctor --quiet && bulkhead run busybox.tar true")]
 pub(crate) struct DoctorArgs {
     /// How to print what was found
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub format: Format,
+    #[arg(long, value_enum, default_value_t = DoctorFormat::Table)]
+    pub format: DoctorFormat,
 
     /// Print nothing: the exit code tells
     #[arg(short, long, conflicts_with = "format")]
     pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DoctorFormat {
+    /// For people
+    Table,
+    /// For programs: one JSON array
+    Json,
 }

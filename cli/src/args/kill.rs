@@ -4,10 +4,10 @@ use clap::Args;
 
 use super::Signal;
 
-/// Send a signal to the command of running sandboxes
+/// Send a signal to the command of running containers
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SANDBOX is a name, an id, or the beginning of one, as `bulkhead ps` shows them.
+CONTAINER is a name, an id, or the beginning of one, as `bulkhead ps` shows them.
 
 Examples:
   bulkhead kill web
@@ -18,6 +18,6 @@ pub(crate) struct KillArgs {
     #[arg(short, long, default_value = "KILL")]
     pub signal: Signal,
 
-    #[arg(value_name = "SANDBOX", required = true)]
-    pub sandboxes: Vec<String>,
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
 }

@@ -1,32 +1,52 @@
 //! `bulkhead ps`.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-/// List the sandboxes that are running
+use super::Filter;
+use crate::listing::Format;
+
+/// List containers
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Without --all, those that run. Filters: ancestor=IMAGE, before=CONTAINER, exited=CODE, health=STATE,
+id=ID, label=NAME[=VALUE], name=PART, since=CONTAINER, status=STATE. One of several of a kind must
+hold (each, of labels), and one of each kind.
+
 Examples:
-  bulkhead ps
-  bulkhead ps --format json | jq -r '.[].name'
+  bulkhead ps -a
+  bulkhead ps -a --filter status=exited --filter label=team=web
+  bulkhead ps --format 'table {{.Names}}\\t{{.Status}}'
   bulkhead kill $(bulkhead ps -q)")]
 pub(crate) struct PsArgs {
-    /// How to print the list
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    /// Also those that do not run
+    #[arg(short, long)]
+    pub all: bool,
+
+    /// Show only containers for which this holds
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<Filter>,
+
+    /// table, json, or a Go template for each row
+    #[arg(long, value_name = "FORMAT", default_value = "table", hide_default_value = true)]
     pub format: Format,
+
+    /// The newest ones, running or not
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub last: Option<usize>,
+
+    /// The newest one, running or not
+    #[arg(short, long, conflicts_with = "last")]
+    pub latest: bool,
+
+    /// Print ids and commands in full
+    #[arg(long)]
+    pub no_trunc: bool,
 
     /// Print ids only
     #[arg(short, long, conflicts_with = "format")]
     pub quiet: bool,
 
-    /// Print ids and commands in full
-    #[arg(long)]
-    pub no_trunc: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people
-    Table,
-    /// For programs: one JSON array
-    Json,
+    /// Show how much they have written to their disks
+    #[arg(short, long)]
+    pub size: bool,
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use sandbox::host::{Check, CheckState, check};
 use serde::Serialize;
 
-use crate::args::{DoctorArgs, Format};
+use crate::args::{DoctorArgs, DoctorFormat};
 
 /// A check as programs read it.
 #[derive(Serialize)]
@@ -22,11 +22,11 @@ pub(crate) fn doctor(args: &DoctorArgs, out: &mut io::Stdout) -> io::Result<bool
     let usable = checks.iter().all(|check| check.state != CheckState::Bad);
     match args.format {
         _ if args.quiet => {}
-        Format::Json => {
+        DoctorFormat::Json => {
             serde_json::to_writer_pretty(&mut *out, &checks.iter().map(finding).collect::<Vec<_>>())?;
             writeln!(out)?;
         }
-        Format::Table => print(&checks, usable, out)?,
+        DoctorFormat::Table => print(&checks, usable, out)?,
     }
     Ok(usable)
 }

@@ -1,22 +1,19 @@
-//! Runs a command in a new sandbox.
+//! Runs a command in a new container.
 
 use std::io;
 
-use oci_spec::runtime::Spec;
-use sandbox::{
-    ContainerConfig, CreateError, DEFAULT_SCRATCH_SIZE, Installation, InstallationError, Label, LaunchError,
-    RecordError, Sandbox, SandboxConfig, Scratch, StateDir, Stdio, Timeline,
+use containers::{
+    Claimed, Containers, ContainersError, Ended, StartError, Started, SupervisorError, Wiring, exit_code,
 };
+use sandbox::{Installation, InstallationError, Timeline};
 
-use crate::args::RunArgs;
-use crate::container::{Container, ContainerError};
+use super::create::{self, CreateError, FirstRun};
+use super::supervise::{ProgramError, program};
+use crate::args::{ContainerArgs, RunArgs, StreamName};
 use crate::data_dir::DataDir;
-use crate::exit_code;
-use crate::foreground::{self, Foreground, ForegroundError, Outcome};
-use crate::id;
-use crate::image::{self, ImageError, ImportedImage};
+use crate::foreground::{self, Followed, Foreground, ForegroundError, Hold};
 use crate::signals::Signals;
-use crate::spec::{self, SpecError};
+use crate::terminal;
 use crate::timing::Timing;
 
 #[derive(Debug, thiserror::Error)]
@@ -26,134 +23,143 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Installation(#[from] InstallationError),
     #[error(transparent)]
-    Image(#[from] ImageError),
-    #[error(transparent)]
-    Container(#[from] ContainerError),
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    #[error("cannot get random bytes for an id")]
-    Id(#[source] io::Error),
-    #[error(transparent)]
-    Launch(#[from] LaunchError),
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    #[error(transparent)]
     Create(#[from] CreateError),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorError),
+    #[error(transparent)]
+    Containers(#[from] ContainersError),
+    #[error("cannot wait for the container's supervisor")]
+    Gone(#[source] io::Error),
+    #[error("the container failed: {0}")]
+    Failed(String),
 }
 
 impl RunError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Create(error) => exit_code::of_create_error(error),
+            Self::Supervisor(SupervisorError::Failed(failure)) => failure.code,
             _ => exit_code::FAILED,
         }
     }
 }
 
-/// What a run is made from.
-struct Start<'a> {
-    installation: &'a Installation,
-    state: &'a StateDir,
-    data: &'a DataDir,
-    args: &'a RunArgs,
-    stdio: Stdio,
-    timeline: &'a Timeline,
-}
-
-/// The command's exit code.
+/// The command's exit code; 0 for one that goes on without us.
 pub(crate) async fn run(
-    state: &StateDir,
+    containers: &Containers,
     data: &DataDir,
     args: &RunArgs,
     signals: &mut Signals,
     timeline: &Timeline,
 ) -> Result<u8, RunError> {
-    let stdio = foreground::stdio(&args.stdio)?;
-    let installation = Installation::find()?;
-    let start = Start { installation: &installation, state, data, args, stdio, timeline };
-    // A start that is dropped takes all it made with it.
-    let (sandbox, foreground) = tokio::select! {
+    let wiring = wiring(args)?;
+    // Told before anything is made.
+    Installation::find()?;
+    let first = FirstRun { stdin_once: wiring.is_some_and(|wiring| wiring.stdin), at_once: true };
+    let making = create::make(containers, data, &args.container, first);
+    let claimed = tokio::select! {
         biased;
         signal = signals.terminating() => return Ok(foreground::signalled(signal)),
-        started = start.start() => started?,
+        made = making => made?,
     };
-    let outcome = foreground.follow(signals).await;
-    timeline.mark("command ended");
-    let ended = sandbox.stop().await;
-    if let Some(format) = args.timing {
-        eprint!("{}", Timing::new(&timeline.stamps(), ended.exits.clone()).render(format));
+    timeline.mark("container made");
+    let id = claimed.container().id().to_owned();
+    let hold = hold(args, &claimed);
+    let timed = args.timing.is_some() && wiring.is_some();
+    let (started, streams) = start(containers, data, claimed, wiring, timed).await?;
+    tokio::select! {
+        biased;
+        signal = signals.terminating() => {
+            started.attachment().abort().await?;
+            // It says how the start came to nothing, or what it ended with: that we know better.
+            drop(started.running().await);
+            started.gone().map_err(RunError::Gone)?;
+            return Ok(foreground::signalled(signal));
+        }
+        running = started.running() => if let Err(error) = running {
+            started.gone().map_err(RunError::Gone)?;
+            return Err(error.into());
+        },
     }
-    let Outcome { code, out_of_memory } = outcome?;
-    if out_of_memory {
-        report_out_of_memory(args);
+    if wiring.is_none() {
+        println!("{id}");
+        return Ok(0);
     }
-    Ok(code)
-}
-
-impl Start<'_> {
-    async fn start(&self) -> Result<(Sandbox, Foreground), RunError> {
-        let id = id::random().map_err(RunError::Id)?;
-        let image = image::import(self.data, self.args.image()).await?;
-        self.timeline.mark("image ready");
-        let container = Container::new(self.args, &image.config, &id)?;
-        let spec = spec::spec(&container)?;
-
-        let config = self.sandbox_config(&id, image, &container, &spec);
-        let mut sandbox = Sandbox::launch(self.installation, self.state, config, self.timeline).await?;
-        let foreground = self.start_container(&sandbox, &id, container, spec).await?;
-        sandbox.set_running()?;
-        Ok((sandbox, foreground))
-    }
-
-    fn sandbox_config(
-        &self,
-        id: &str,
-        image: ImportedImage,
-        container: &Container,
-        spec: &Spec,
-    ) -> SandboxConfig {
-        SandboxConfig {
-            label: Label {
-                id: id.to_owned(),
-                name: self.args.name.clone().unwrap_or_else(|| id::short(id).to_owned()),
-                image: self.args.image().to_owned(),
-                command: container.command.args.clone(),
-                process: spec.process().clone().unwrap_or_default(),
-                user: container.command.user.clone(),
-            },
-            hostname: container.hostname.clone(),
-            vcpus: container.cpus.map_or(1, |cpus| cpus.vcpus()),
-            memory_limit: container.memory.map(|memory| memory.0),
-            layers: image.layers,
-            scratch: Some(Scratch { directory: self.data.scratch(), size: DEFAULT_SCRATCH_SIZE }),
+    let foreground = Foreground::attach(started.attachment(), streams, hold)?;
+    match foreground.follow(signals).await? {
+        Followed::Detached => Ok(0),
+        Followed::Signalled(signal) => Ok(foreground::signalled(signal)),
+        Followed::Ended(ended) => {
+            started.gone().map_err(RunError::Gone)?;
+            report(args, ended, timeline)
         }
     }
+}
 
-    async fn start_container(
-        &self,
-        sandbox: &Sandbox,
-        id: &str,
-        container: Container,
-        spec: Spec,
-    ) -> Result<Foreground, RunError> {
-        let config = ContainerConfig {
-            id: id.to_owned(),
-            spec,
-            rootfs: sandbox.rootfs().clone(),
-            stdio: self.stdio,
-            user: container.command.user,
-            files: spec::files::files(&container.hostname),
-        };
-        let (process, streams) = sandbox.guest().create_container(config).await?;
-        self.timeline.mark("container created");
-        let foreground = Foreground::attach(process, streams, &self.args.stdio, container.stop_signal)?;
-        foreground.process().start().await?;
-        self.timeline.mark("command started");
-        Ok(foreground)
+/// Starts a container just made; one that cannot be is removed if it is to be anyway.
+async fn start(
+    containers: &Containers,
+    data: &DataDir,
+    claimed: Claimed,
+    wiring: Option<Wiring>,
+    timed: bool,
+) -> Result<(Started, sandbox::Streams), RunError> {
+    let program = match program(data, claimed.container().id()) {
+        Ok(program) => program,
+        Err(error) => {
+            if claimed.container().config().auto_remove {
+                containers.remove(claimed)?;
+            }
+            return Err(error.into());
+        }
+    };
+    Ok(claimed.start(program, wiring, timed).await?)
+}
+
+fn report(args: &RunArgs, ended: Ended, timeline: &Timeline) -> Result<u8, RunError> {
+    if let Some(format) = args.timing {
+        ended.stamps.into_iter().for_each(|stamp| timeline.add(stamp));
+        timeline.mark("container gone");
+        eprint!("{}", Timing::new(&timeline.stamps(), ended.kvm_exits).render(format));
+    }
+    if ended.out_of_memory {
+        report_out_of_memory(&args.container);
+    }
+    if ended.error.is_empty() { Ok(ended.code) } else { Err(RunError::Failed(ended.error)) }
+}
+
+/// The streams to attach; `None` for a container in the background.
+fn wiring(args: &RunArgs) -> Result<Option<Wiring>, ForegroundError> {
+    if args.detach {
+        return Ok(None);
+    }
+    let (stdio, attach) = (&args.container.stdio, &args.container.attach);
+    let wanted = |stream, unless_told| if attach.is_empty() { unless_told } else { attach.contains(&stream) };
+    let stdin = wanted(StreamName::Stdin, stdio.interactive) && stdio.interactive;
+    foreground::check_terminal(stdin, stdio.tty)?;
+    Ok(Some(Wiring {
+        stdin,
+        stdout: wanted(StreamName::Stdout, true),
+        stderr: wanted(StreamName::Stderr, true) && !stdio.tty,
+        terminal: stdio.tty.then(|| terminal::size().into()),
+    }))
+}
+
+fn hold(args: &RunArgs, claimed: &Claimed) -> Hold {
+    let stdio = &args.container.stdio;
+    Hold {
+        terminal: stdio.tty,
+        input: stdio.interactive && !args.detach,
+        pass_signals: args.foreground.sig_proxy,
+        stop_signal: claimed.container().config().stop_signal,
+        detach_keys: Some(args.foreground.detach_keys.clone()),
     }
 }
 
-fn report_out_of_memory(args: &RunArgs) {
-    let limit = args.memory.map_or(sandbox::DEFAULT_MEMORY, |memory| memory.0) >> 20;
+fn report_out_of_memory(args: &ContainerArgs) {
+    let limit = args.limits.memory.map_or(sandbox::DEFAULT_MEMORY, |memory| memory.0) >> 20;
     eprintln!("bulkhead: the container ran out of its {limit} MiB of memory; give it more with --memory");
 }

@@ -1,12 +1,14 @@
 //! Files a container finds in /etc that are about the machine it runs on, as Docker writes them.
 
-use sandbox::File;
+use containers::FileInEtc;
+
+use crate::args::HostEntry;
 
 /// Without a network, there is nobody to ask for names.
 const RESOLV_CONF: &str = "# This sandbox has no network.\n";
 
-pub(crate) fn files(hostname: &str) -> Vec<File> {
-    let hosts = format!(
+pub(crate) fn files(hostname: &str, added: &[HostEntry]) -> Vec<FileInEtc> {
+    let mut hosts = format!(
         "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::\tip6-localnet\n\
@@ -15,9 +17,12 @@ pub(crate) fn files(hostname: &str) -> Vec<File> {
          ff02::2\tip6-allrouters\n\
          127.0.1.1\t{hostname}\n"
     );
-    let file = |destination: &str, content: String| File {
+    for HostEntry { name, address } in added {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
+    let file = |destination: &str, content: String| FileInEtc {
         destination: destination.to_owned(),
-        content: content.into_bytes(),
+        content,
         mode: 0o644,
     };
     vec![

@@ -45,15 +45,18 @@ pub(crate) fn spec(container: &Container) -> Result<Spec, SpecError> {
     spec.set_process(Some(process));
     spec.set_hostname(Some(container.hostname.clone()));
     spec.set_root(Some(root));
-    spec.set_mounts(Some(mounts::mounts(&container.tmpfs)?));
+    spec.set_mounts(Some(mounts::mounts(&container.tmpfs, container.shm_size)?));
     spec.set_linux(Some(linux(container)?));
+    if !container.annotations.is_empty() {
+        spec.set_annotations(Some(container.annotations.clone()));
+    }
     Ok(spec)
 }
 
 fn linux(container: &Container) -> Result<Linux, SpecError> {
     let mut linux = Linux::default();
     linux.set_namespaces(Some(NAMESPACES.map(namespace).into_iter().collect::<Result<_, _>>()?));
-    linux.set_resources(Some(resources::resources(container.memory, container.cpus)?));
+    linux.set_resources(Some(resources::resources(container)?));
     linux.set_seccomp(seccomp::seccomp(&container.seccomp, &container.capabilities)?);
     linux.set_masked_paths(Some(mounts::masked_paths()));
     linux.set_readonly_paths(Some(mounts::read_only_paths()));

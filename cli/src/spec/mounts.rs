@@ -19,6 +19,9 @@ const DEFAULT: [(&str, &str, &[&str]); 7] = [
     ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
 ];
 
+/// Whose size may be chosen.
+const SHM: &str = "/dev/shm";
+
 /// Kernel files a container cannot read.
 const MASKED: [&str; 12] = [
     "/proc/acpi",
@@ -39,11 +42,15 @@ const MASKED: [&str; 12] = [
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Docker's mounts and those of `--tmpfs`, which take the place of one at the same path.
-pub(super) fn mounts(tmpfs: &[Tmpfs]) -> Result<Vec<Mount>, OciSpecError> {
+pub(super) fn mounts(tmpfs: &[Tmpfs], shm_size: Option<u64>) -> Result<Vec<Mount>, OciSpecError> {
     let replaced = |destination: &str| tmpfs.iter().any(|tmpfs| tmpfs.path == Path::new(destination));
     let default = DEFAULT.iter().filter(|(destination, ..)| !replaced(destination)).map(
         |(destination, file_system, options)| {
-            let options = options.iter().map(|option| (*option).to_owned()).collect();
+            let options = options.iter().map(|option| match shm_size {
+                Some(bytes) if *destination == SHM && option.starts_with("size=") => format!("size={bytes}"),
+                _ => (*option).to_owned(),
+            });
+            let options = options.collect();
             mount(Path::new(destination), file_system, options)
         },
     );
@@ -77,7 +84,7 @@ mod tests {
 
     fn destinations(tmpfs: &[&str]) -> Vec<String> {
         let tmpfs: Vec<Tmpfs> = tmpfs.iter().map(|text| text.parse().unwrap()).collect();
-        mounts(&tmpfs).unwrap().iter().map(|mount| mount.destination().display().to_string()).collect()
+        mounts(&tmpfs, None).unwrap().iter().map(|mount| mount.destination().display().to_string()).collect()
     }
 
     #[test]
@@ -93,7 +100,7 @@ mod tests {
     fn a_tmpfs_takes_the_place_of_a_default_mount() {
         assert_eq!(destinations(&["/dev/shm:size=1g"]).len(), DEFAULT.len());
         let tmpfs = ["/dev/shm:size=1g".parse().unwrap()];
-        let mounts = mounts(&tmpfs).unwrap();
+        let mounts = mounts(&tmpfs, None).unwrap();
         let shm = mounts.iter().find(|mount| mount.destination() == Path::new("/dev/shm")).unwrap();
         assert!(shm.options().as_ref().unwrap().contains(&"size=1g".to_owned()));
     }

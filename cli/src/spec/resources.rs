@@ -2,11 +2,12 @@
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemoryBuilder,
-    LinuxResources,
+    LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemory,
+    LinuxPidsBuilder, LinuxResources,
 };
 
-use crate::args::{Cpus, Memory, PERIOD_US};
+use crate::args::{Memory, PERIOD_US};
+use crate::container::Container;
 
 /// Character devices any container may use, as Docker has it: major, minor (`None`: all) and name.
 const ALLOWED: [(i64, Option<i64>); 9] = [
@@ -22,15 +23,22 @@ const ALLOWED: [(i64, Option<i64>); 9] = [
 ];
 
 /// The guest has no swap, so a memory limit limits all there is.
-pub(super) fn resources(memory: Option<Memory>, cpus: Option<Cpus>) -> Result<LinuxResources, OciSpecError> {
+pub(super) fn resources(container: &Container) -> Result<LinuxResources, OciSpecError> {
     let mut resources = LinuxResources::default();
-    if let Some(Memory(bytes)) = memory {
-        let limit = i64::try_from(bytes).unwrap_or(i64::MAX);
-        resources.set_memory(Some(LinuxMemoryBuilder::default().limit(limit).build()?));
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let Container { memory, memory_reservation, cpus, pids, .. } = container;
+    if memory.is_some() || memory_reservation.is_some() {
+        let mut limits = LinuxMemory::default();
+        limits.set_limit(memory.map(|Memory(bytes)| signed(bytes)));
+        limits.set_reservation(memory_reservation.map(signed));
+        resources.set_memory(Some(limits));
     }
     if let Some(cpus) = cpus {
-        let quota = i64::try_from(cpus.quota_us()).unwrap_or(i64::MAX);
+        let quota = signed(cpus.quota_us());
         resources.set_cpu(Some(LinuxCpuBuilder::default().quota(quota).period(PERIOD_US).build()?));
+    }
+    if let Some(most) = pids {
+        resources.set_pids(Some(LinuxPidsBuilder::default().limit(*most).build()?));
     }
     resources.set_devices(Some(devices()?));
     Ok(resources)
@@ -58,19 +66,30 @@ fn devices() -> Result<Vec<LinuxDeviceCgroup>, OciSpecError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::args::{Cli, Command};
+
+    fn resources_of(options: &[&str]) -> LinuxResources {
+        let arguments = [&["bulkhead", "run"], options, &["image", "x"]].concat();
+        let Command::Run(args) = Cli::try_parse_from(arguments).unwrap().command else { panic!("not run") };
+        let image = oci_spec::image::Config::default();
+        resources(&Container::new(&args.container, &image, None, "0123456789abcdef").unwrap()).unwrap()
+    }
 
     #[test]
     fn limits_become_the_cgroups_values() {
-        let resources = resources(Some(Memory(256 << 20)), Some("1.5".parse().unwrap())).unwrap();
+        let resources = resources_of(&["-m", "256m", "--cpus", "1.5", "--pids-limit", "20"]);
         assert_eq!(resources.memory().as_ref().unwrap().limit(), Some(256 << 20));
         let cpu = resources.cpu().as_ref().unwrap();
         assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
+        assert_eq!(resources.pids().as_ref().unwrap().limit(), 20);
     }
 
     #[test]
     fn without_limits_only_devices_are_restricted() {
-        let resources = resources(None, None).unwrap();
+        let resources = resources_of(&["--pids-limit", "-1"]);
         assert!(resources.memory().is_none() && resources.cpu().is_none() && resources.pids().is_none());
         let devices = resources.devices().as_ref().unwrap();
         assert!(!devices.first().unwrap().allow());

@@ -9,11 +9,12 @@ use rustix::process::{Signal, kill_process};
 use tokio::sync::{mpsc, oneshot};
 
 use super::cgroup::{Cgroup, Watch};
-use super::create::{self, Bundle, Created};
+use super::create::{self, Bundle, Created, FirstProcess};
 use super::exec::{self, Executed};
 use super::launch::{LaunchedProcess, Starter};
 use super::process::Process;
 use super::stdio::Carriage;
+use super::view::View;
 use super::{CallError, Environment};
 use crate::reaper::ExitCode;
 use crate::{error_chain, failure, log, signals};
@@ -49,6 +50,16 @@ pub(super) enum Command {
         exec_id: String,
         reply: Reply<Exit>,
     },
+    /// The cgroup of a container that has started and not ended.
+    Running {
+        reply: Reply<Cgroup>,
+    },
+    Cgroup {
+        reply: Reply<Cgroup>,
+    },
+    View {
+        reply: Reply<View>,
+    },
     Remove {
         reply: Reply<()>,
     },
@@ -78,6 +89,8 @@ pub(super) struct Actor {
     ended_execs: VecDeque<String>,
     memory_watch: Option<Watch>,
     memory_kills: u64,
+    /// Whose other holders are views of the container's files.
+    files: Arc<()>,
     mailbox: mpsc::Sender<Command>,
 }
 
@@ -93,7 +106,7 @@ impl Actor {
         created: Created,
         mailbox: mpsc::Sender<Command>,
     ) -> Self {
-        let Created { bundle, cgroup, process, starter, carriage } = created;
+        let Created { bundle, cgroup, first } = created;
         let memory_watch =
             cgroup.watch_memory().inspect_err(|error| log::warn(error_chain::describe(error))).ok();
         let mut actor = Self {
@@ -101,14 +114,18 @@ impl Actor {
             id,
             bundle,
             cgroup,
-            starter: Some(starter),
+            starter: None,
             processes: HashMap::new(),
             ended_execs: VecDeque::new(),
             memory_watch,
             memory_kills: 0,
+            files: Arc::new(()),
             mailbox,
         };
-        actor.take_charge(INIT.to_owned(), process, carriage);
+        if let Some(FirstProcess { process, starter, carriage }) = first {
+            actor.starter = Some(starter);
+            actor.take_charge(INIT.to_owned(), process, carriage);
+        }
         actor
     }
 
@@ -152,6 +169,11 @@ impl Actor {
                 Ok(process) => process.wait(reply),
                 Err(error) => answer(reply, Err(error)),
             },
+            Command::Running { reply } => {
+                answer(reply, self.check_running().map(|()| self.cgroup.clone()));
+            }
+            Command::Cgroup { reply } => answer(reply, Ok(self.cgroup.clone())),
+            Command::View { reply } => answer(reply, Ok(self.view())),
             Command::Ended { exec_id, code, at_ns } => self.ended(exec_id, code, at_ns).await,
             Command::Remove { reply } => answer(reply, self.check_removable()),
         }
@@ -173,8 +195,11 @@ impl Actor {
 
     fn exec(&mut self, request: ExecRequest, reply: Reply<Result<u32, Failure>>) {
         let exec_id = request.exec_id.clone();
-        if self.starter.is_some() || self.has_ended() {
-            return answer(reply, Err(CallError::WrongState("the container is not running".to_owned())));
+        if let Err(error) = self.check_running() {
+            return answer(reply, Err(error));
+        }
+        if self.cgroup.is_frozen() {
+            return answer(reply, Err(CallError::WrongState("the container is paused".to_owned())));
         }
         if self.processes.contains_key(&exec_id) {
             return answer(reply, Err(CallError::Exists(format!("process {exec_id:?}"))));
@@ -211,8 +236,8 @@ impl Actor {
 
     /// Notes the process, and has its end come to the mailbox once its output is drained.
     fn take_charge(&mut self, exec_id: String, process: LaunchedProcess, carriage: Carriage) {
-        let LaunchedProcess { pidfd, exit, .. } = process;
-        let made = Process::new(pidfd, carriage.terminal());
+        let LaunchedProcess { pid, pidfd, exit } = process;
+        let made = Process::new(pid, pidfd, self.cgroup.memory_kills(), carriage.terminal());
         self.processes.insert(exec_id.clone(), State::Made(made));
         let mailbox = self.mailbox.clone();
         tokio::spawn(async move {
@@ -226,10 +251,16 @@ impl Actor {
 
     async fn ended(&mut self, exec_id: String, code: ExitCode, exited_at_ns: i64) {
         self.tell_memory_kills().await;
-        let container_id = self.id.clone();
-        let exit =
-            Exit { container_id, exec_id: exec_id.clone(), code: code.0, exited_at_ns, ..Default::default() };
+        let mut exit = Exit {
+            container_id: self.id.clone(),
+            exec_id: exec_id.clone(),
+            code: code.0,
+            exited_at_ns,
+            ..Default::default()
+        };
+        let kills = self.memory_kills;
         if let Ok(process) = self.process(&exec_id) {
+            exit.out_of_memory = kills > process.memory_kills();
             process.end(exit.clone());
         }
         if exec_id != INIT {
@@ -280,8 +311,25 @@ impl Actor {
         }
     }
 
+    fn view(&self) -> View {
+        let init = match self.processes.get(INIT) {
+            Some(State::Made(process)) => process.handle(),
+            _ => None,
+        };
+        let rootfs = &self.bundle.rootfs;
+        View { init, rootfs: rootfs.path().to_owned(), sides: rootfs.sides(), _in_use: self.files.clone() }
+    }
+
+    /// Whether its first process has ended, or there never was one.
     fn has_ended(&self) -> bool {
-        matches!(self.processes.get(INIT), Some(State::Made(process)) if process.has_ended())
+        !matches!(self.processes.get(INIT), Some(State::Made(process)) if !process.has_ended())
+    }
+
+    fn check_running(&self) -> Result<(), CallError> {
+        if self.starter.is_some() || self.has_ended() {
+            return Err(CallError::WrongState("the container is not running".to_owned()));
+        }
+        Ok(())
     }
 
     fn check_removable(&self) -> Result<(), CallError> {
@@ -290,6 +338,9 @@ impl Actor {
         }
         if self.processes.values().any(|state| matches!(state, State::BeingMade)) {
             return Err(CallError::WrongState("a process of the container is being made".to_owned()));
+        }
+        if Arc::strong_count(&self.files) > 1 {
+            return Err(CallError::WrongState("the container's files are being copied".to_owned()));
         }
         Ok(())
     }

@@ -3,10 +3,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use tokio::time::timeout;
 
 use crate::descriptor::Descriptor;
 
@@ -18,6 +20,9 @@ const PARENT: &str = "bulkhead";
 
 /// Controllers a container's limits and statistics need, as far as the kernel has them.
 const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"];
+
+/// How long processes may take to stand still: those in the middle of a system call end it first.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 #[error("cgroup {}: cannot {action}", path.display())]
@@ -103,6 +108,45 @@ impl Cgroup {
         Watch::of(&self.path.join("memory.events")).map_err(|source| self.error("watch its memory", source))
     }
 
+    /// Whether its processes stand still, or are on their way to.
+    pub(super) fn is_frozen(&self) -> bool {
+        fs::read_to_string(self.path.join("cgroup.freeze")).is_ok_and(|state| state.trim() == "1")
+    }
+
+    /// Stops its processes where they are, and waits until they stand. Undone should that not come about.
+    pub(super) async fn freeze(&self) -> Result<(), CgroupError> {
+        let events = self.path.join("cgroup.events");
+        let watch = Watch::of(&events).map_err(|source| self.error("watch it", source))?;
+        self.set_frozen("1")?;
+        let standing = async {
+            while value(&self.read("cgroup.events")?, "frozen") != Some(1) {
+                watch.changed().await.map_err(|source| self.error("watch it", source))?;
+            }
+            Ok(())
+        };
+        let result = timeout(FREEZE_PATIENCE, standing).await;
+        let result = result.unwrap_or_else(|elapsed| Err(self.error("freeze it", elapsed.into())));
+        if result.is_err() {
+            self.thaw()?;
+        }
+        result
+    }
+
+    /// Lets its processes go on.
+    pub(super) fn thaw(&self) -> Result<(), CgroupError> {
+        self.set_frozen("0")
+    }
+
+    fn set_frozen(&self, state: &str) -> Result<(), CgroupError> {
+        fs::write(self.path.join("cgroup.freeze"), state)
+            .map_err(|source| self.error("freeze or thaw it", source))
+    }
+
+    /// One of its files, whole.
+    pub(super) fn read(&self, file: &str) -> Result<String, CgroupError> {
+        fs::read_to_string(self.path.join(file)).map_err(|source| self.error("read its state", source))
+    }
+
     /// Kills what is left, waits until nothing is, and removes it and what is below. It may be gone already:
     /// libcontainer removes the cgroup of a container it could not make.
     pub(super) async fn remove(&self) -> Result<(), CgroupError> {
@@ -111,16 +155,15 @@ impl Cgroup {
         }
         let events = self.path.join("cgroup.events");
         let watch = Watch::of(&events).map_err(|source| self.error("watch it", source))?;
-        while self.is_populated(&events)? {
+        while self.is_populated()? {
             self.kill()?;
             watch.changed().await.map_err(|source| self.error("watch it", source))?;
         }
         remove_tree(&self.path).map_err(|source| self.error("remove it", source))
     }
 
-    fn is_populated(&self, events: &Path) -> Result<bool, CgroupError> {
-        let events = fs::read_to_string(events).map_err(|source| self.error("read its state", source))?;
-        Ok(value(&events, "populated") == Some(1))
+    fn is_populated(&self) -> Result<bool, CgroupError> {
+        Ok(value(&self.read("cgroup.events")?, "populated") == Some(1))
     }
 
     fn error(&self, action: &'static str, source: io::Error) -> CgroupError {
@@ -176,7 +219,8 @@ fn children(cgroup: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(children)
 }
 
-fn value(flat_keyed: &str, key: &str) -> Option<u64> {
+/// The value of a key in a flat keyed file.
+pub(super) fn value(flat_keyed: &str, key: &str) -> Option<u64> {
     let line = flat_keyed.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse().ok()
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use agent_api::agent::{self, CreateContainerRequest, Failure, Phase};
+use agent_api::agent::{self, CreateContainerRequest, Failure, MountContainerRequest, Phase};
 use libcontainer::oci_spec::runtime::Spec;
 use tokio::task::spawn_blocking;
 
@@ -12,6 +12,7 @@ use super::Environment;
 use super::cgroup::Cgroup;
 use super::files::{self, FilesError};
 use super::in_root::InRoot;
+use super::init;
 use super::launch::{Launched, LaunchedProcess, Starter};
 use super::rootfs::{Rootfs, RootfsError};
 use super::spec::{self, Additions, SpecError};
@@ -19,10 +20,15 @@ use super::stdio::{self, Carriage, ProcessSide};
 use super::user::UserError;
 use crate::{error_chain, failure, log};
 
-/// A container whose first process waits.
+/// A container, with its first process or without any.
 pub(super) struct Created {
     pub bundle: Bundle,
     pub cgroup: Cgroup,
+    pub first: Option<FirstProcess>,
+}
+
+/// A container's first process, which waits.
+pub(super) struct FirstProcess {
     pub process: LaunchedProcess,
     pub starter: Starter,
     pub carriage: Carriage,
@@ -42,6 +48,7 @@ pub(super) async fn create(
     request: CreateContainerRequest,
 ) -> Result<Created, Failure> {
     let id = request.container_id.clone();
+    let init = request.init;
     let stdio_request = request.stdio.clone().unwrap_or_default();
     let host_ends = stdio::claim(&environment.streams, &stdio_request)
         .await
@@ -49,8 +56,8 @@ pub(super) async fn create(
     let cgroup = Cgroup::create(&id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
     let made = async {
         let bundle = make_bundle(environment, request, cgroup.spec_path()).await?;
-        let side = ProcessSide::make(&stdio_request, &bundle.dir, "init").map_err(cannot_create)?;
-        match environment.launcher.init(&id, &bundle.dir, side).await {
+        let side = ProcessSide::make(&stdio_request, &bundle.dir).map_err(cannot_create)?;
+        match environment.launcher.init(&id, &bundle.dir, init, side).await {
             Ok(launched) => Ok((bundle, launched)),
             Err(error) => {
                 let failure = failure::of_launch(&error);
@@ -68,13 +75,46 @@ pub(super) async fn create(
     };
     let Launched { process, attached, starter } = launched;
     match Carriage::start(host_ends, attached) {
-        Ok(carriage) => Ok(Created { bundle, cgroup, process, starter, carriage }),
+        Ok(carriage) => {
+            let first = Some(FirstProcess { process, starter, carriage });
+            Ok(Created { bundle, cgroup, first })
+        }
         Err(error) => {
             remove_cgroup(&cgroup).await;
             remove_bundle(bundle).await;
             Err(cannot_create(error))
         }
     }
+}
+
+/// Mounts a container's disks, and makes no process.
+pub(super) async fn mount(
+    environment: &Environment,
+    request: MountContainerRequest,
+) -> Result<Created, Failure> {
+    let id = &request.container_id;
+    let cgroup = Cgroup::create(id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
+    let (dir, state_dir) = (environment.containers_dir.join(id), environment.launcher.state_dir.join(id));
+    let disks = request.rootfs.unwrap_or_default();
+    let mounted = spawn_blocking(move || {
+        let rootfs = mount_rootfs(&dir, &disks).inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
+        Ok(Bundle { dir, rootfs, state_dir })
+    })
+    .await
+    .unwrap_or_else(|panic| Err(BundleError::Write(panic.into())));
+    match mounted {
+        Ok(bundle) => Ok(Created { bundle, cgroup, first: None }),
+        Err(error) => {
+            remove_cgroup(&cgroup).await;
+            Err(error.failure())
+        }
+    }
+}
+
+fn mount_rootfs(dir: &Path, disks: &agent::Rootfs) -> Result<Rootfs, BundleError> {
+    fs::create_dir_all(dir).map_err(BundleError::Write)?;
+    let scratch = Some(disks.scratch.as_str()).filter(|serial| !serial.is_empty());
+    Ok(Rootfs::mount(dir, &disks.layers, scratch)?)
 }
 
 /// Takes a container's mounts and files away; what cannot be is logged.
@@ -161,15 +201,14 @@ async fn make_bundle(
 
 fn fill_bundle(dir: &Path, request: &CreateContainerRequest, cgroup: &Path) -> Result<Rootfs, BundleError> {
     let mut spec = spec::parse(&request.spec_json)?;
-    fs::create_dir_all(dir).map_err(BundleError::Write)?;
     let disks = request.rootfs.clone().unwrap_or_default();
-    let scratch = Some(disks.scratch.as_str()).filter(|serial| !serial.is_empty());
-    let rootfs = Rootfs::mount(dir, &disks.layers, scratch)?;
-    let mounts = files::write(dir, &request.files)?;
-    spec::complete(
-        &mut spec,
-        Additions { rootfs: rootfs.path(), writable: scratch.is_some(), cgroup, mounts },
-    )?;
+    let rootfs = mount_rootfs(dir, &disks)?;
+    let mut mounts = files::write(dir, &request.files)?;
+    if request.init {
+        mounts.push(init::mount()?);
+    }
+    let writable = !disks.scratch.is_empty();
+    spec::complete(&mut spec, Additions { rootfs: rootfs.path(), writable, cgroup, mounts })?;
     complete_process(&mut spec, rootfs.path(), request)?;
     spec.save(dir.join("config.json")).map_err(|error| BundleError::Write(io::Error::other(error)))?;
     Ok(rootfs)

@@ -41,7 +41,7 @@ pub(super) async fn exec(
         .unwrap_or_else(|panic| Err(ProcessError::Write(panic.into())))
         .map_err(|error| error.failure())?;
     let launched = async {
-        let side = ProcessSide::make(&stdio_request, bundle_dir, &name)?;
+        let side = ProcessSide::make(&stdio_request, bundle_dir)?;
         environment.launcher.tenant(&container_id, bundle_dir, &process_file, side).await
     }
     .await;

@@ -1,9 +1,9 @@
 //! Paths of a container, resolved so that no symbolic link leads out of its root file system.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Component, Path};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
 use rustix::io::Errno;
@@ -49,7 +49,16 @@ impl InRoot {
         Ok(())
     }
 
-    fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    /// Where a path leads, without links; `None` if there is nothing, or no telling.
+    pub(super) fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        let found = self.resolve(path, OFlags::PATH | OFlags::CLOEXEC).ok()?;
+        let place = |fd: &OwnedFd| fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
+        let below_root = place(&found)?.strip_prefix(place(&self.root)?).ok()?.to_owned();
+        Some(Path::new("/").join(below_root))
+    }
+
+    /// Opens what the path leads to.
+    pub(super) fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         openat2(&self.root, path, flags, Mode::empty(), resolve)
     }

@@ -55,14 +55,17 @@ pub struct Starter {
 }
 
 impl Launcher {
-    /// Makes a container's first process, which waits for its [`Starter`].
+    /// Makes a container's first process, which waits for its [`Starter`]; below the agent's small init if that
+    /// is wanted.
     pub async fn init(
         &self,
         container_id: &str,
         bundle: &Path,
+        below_init: bool,
         stdio: ProcessSide,
     ) -> Result<Launched, LaunchError> {
-        self.launch(container_id, Kind::Init { bundle: bundle.to_owned() }, true, stdio).await
+        let kind = Kind::Init { bundle: bundle.to_owned(), below_init };
+        self.launch(container_id, kind, true, stdio).await
     }
 
     /// Makes a further process of a running container, which executes its program at once.

@@ -4,28 +4,38 @@
 //! lock is held over anything that may block, and a container that misbehaves keeps only itself busy.
 
 mod actor;
+mod archive;
+mod calls;
 mod cgroup;
 mod create;
 mod exec;
 mod files;
 mod in_root;
+mod init;
 pub mod launch;
 mod process;
+mod processes;
 mod rootfs;
 mod spec;
+mod stats;
 mod stdio;
 mod terminal;
 pub mod user;
+mod view;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use agent_api::agent::{CreateContainerRequest, ExecRequest, Exit, Failure, TerminalSize};
+use agent_api::agent::{
+    CreateContainerRequest, ExecRequest, Exit, Failure, MountContainerRequest, TerminalSize,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use self::actor::{Actor, Command};
 pub use self::cgroup::{CgroupError, kill_all, prepare as prepare_cgroups};
+use self::create::Created;
 use self::launch::Launcher;
 use crate::events::Events;
 use crate::streams::Streams;
@@ -54,6 +64,8 @@ pub enum CallError {
     BadId(String),
     #[error("there is no {0}")]
     NotFound(String),
+    #[error("{0}")]
+    NoSuchFile(String),
     #[error("there is already a {0}")]
     Exists(String),
     #[error("{0}")]
@@ -80,8 +92,26 @@ impl Containers {
 
     /// Makes a container; gives the pid of its first process, which waits for [`Containers::start`].
     pub async fn create(&self, request: CreateContainerRequest) -> Result<Result<u32, Failure>, CallError> {
-        check_id(&request.container_id)?;
-        let id = request.container_id.clone();
+        let (id, environment) = (request.container_id.clone(), self.environment.clone());
+        let created = self.add(id, async move { create::create(&environment, request).await }).await?;
+        // One that was made so has a process.
+        Ok(created.map(Option::unwrap_or_default))
+    }
+
+    /// Makes a container without a process, for its files.
+    pub async fn mount(&self, request: MountContainerRequest) -> Result<Option<Failure>, CallError> {
+        let (id, environment) = (request.container_id.clone(), self.environment.clone());
+        let mounted = self.add(id, async move { create::mount(&environment, request).await }).await?;
+        Ok(mounted.err())
+    }
+
+    /// Has the container made, and an actor take charge of it; gives the pid of its process, if it has one.
+    async fn add(
+        &self,
+        id: String,
+        making: impl Future<Output = Result<Created, Failure>> + Send + 'static,
+    ) -> Result<Result<Option<u32>, Failure>, CallError> {
+        check_id(&id)?;
         let (mailbox, commands) = mpsc::channel(MAILBOX_LEN);
         {
             let mut mailboxes = lock(&self.mailboxes);
@@ -93,10 +123,11 @@ impl Containers {
         let (reply, created) = oneshot::channel();
         let (environment, mailboxes) = (self.environment.clone(), self.mailboxes.clone());
         tokio::spawn(async move {
-            match create::create(&environment, request).await {
+            match making.await {
                 Ok(container) => {
+                    let pid = container.first.as_ref().map(|first| first.process.pid);
                     // The caller may have given up; the container is there nonetheless.
-                    let _ = reply.send(Ok(container.process.pid.as_raw_nonzero().get().unsigned_abs()));
+                    let _ = reply.send(Ok(pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs())));
                     Actor::new(environment, id.clone(), container, mailbox).run(commands).await;
                     lock(&mailboxes).remove(&id);
                 }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use agent_api::agent::{Exit, TerminalSize};
 use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 use tokio::sync::oneshot;
 
 use super::CallError;
@@ -14,15 +14,31 @@ type Waiter = oneshot::Sender<Result<Exit, CallError>>;
 
 /// A process that was made, running or ended.
 pub(super) struct Process {
+    pid: Pid,
     pidfd: OwnedFd,
+    /// The container's memory kills when it was made.
+    memory_kills: u64,
     terminal: Option<Terminal>,
     waiters: Vec<Waiter>,
     exit: Option<Exit>,
 }
 
 impl Process {
-    pub(super) fn new(pidfd: OwnedFd, terminal: Option<Terminal>) -> Self {
-        Self { pidfd, terminal, waiters: Vec::new(), exit: None }
+    pub(super) fn new(pid: Pid, pidfd: OwnedFd, memory_kills: u64, terminal: Option<Terminal>) -> Self {
+        Self { pid, pidfd, memory_kills, terminal, waiters: Vec::new(), exit: None }
+    }
+
+    /// The process as long as its end has not been told.
+    pub(super) fn handle(&self) -> Option<(Pid, OwnedFd)> {
+        if self.has_ended() {
+            return None;
+        }
+        self.pidfd.try_clone().ok().map(|pidfd| (self.pid, pidfd))
+    }
+
+    /// The container's memory kills when it was made.
+    pub(super) fn memory_kills(&self) -> u64 {
+        self.memory_kills
     }
 
     pub(super) fn has_ended(&self) -> bool {

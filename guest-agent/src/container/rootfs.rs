@@ -1,10 +1,12 @@
 //! A container's root file system: EROFS layers, lowest first, and an ext4 disk that takes the writes.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
@@ -14,7 +16,11 @@ use crate::disks::{self, DiskError};
 use crate::{error_chain, log};
 
 /// Room for the mount points of a container that has no writable disk, and for nothing else.
-const MOUNT_POINTS_LEN: &str = "size=1m,mode=0755";
+const MOUNT_POINTS_LEN: &CStr = c"size=1m,mode=0755";
+
+/// What is deleted gives its space back to the host. At once: to have it trimmed now and then instead, somebody
+/// would have to wake for it, and read the bitmaps of all of the disk.
+const WRITABLE_DISK: &CStr = c"discard";
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RootfsError {
@@ -31,6 +37,9 @@ pub(super) enum RootfsError {
 /// The mounts of one container, undone by [`Rootfs::unmount`] or when dropped.
 pub(super) struct Rootfs {
     root: PathBuf,
+    /// The layers, lowest first, and the directory of the writable disk that takes what is written over them.
+    lower_dirs: Vec<PathBuf>,
+    upper: PathBuf,
     /// In the order they were made.
     mounted: Vec<PathBuf>,
 }
@@ -39,22 +48,24 @@ impl Rootfs {
     /// Mounts the disks with these serials below `dir`. Without a scratch disk, the root file system takes
     /// mount points and nothing more.
     pub(super) fn mount(dir: &Path, layers: &[String], scratch: Option<&str>) -> Result<Self, RootfsError> {
-        let mut rootfs = Self { root: dir.join("rootfs"), mounted: Vec::new() };
-        let mut lower_dirs = Vec::new();
+        let writes = dir.join("scratch");
+        let (root, upper) = (dir.join("rootfs"), writes.join("upper"));
+        let mut rootfs = Self { root, lower_dirs: Vec::new(), upper, mounted: Vec::new() };
         for (index, serial) in layers.iter().enumerate() {
             let at = dir.join("layers").join(index.to_string());
-            rootfs.mount_disk(serial, &at, "erofs", MountFlags::RDONLY)?;
-            lower_dirs.push(at);
+            rootfs.mount_image(serial, &at)?;
+            rootfs.lower_dirs.push(at);
         }
-        if lower_dirs.is_empty() {
+        if rootfs.lower_dirs.is_empty() {
             return Err(RootfsError::NoLayers);
         }
-        let writes = dir.join("scratch");
         match scratch {
-            Some(serial) => rootfs.mount_disk(serial, &writes, "ext4", MountFlags::empty())?,
+            Some(serial) => {
+                rootfs.mount_disk(serial, &writes, "ext4", MountFlags::empty(), Some(WRITABLE_DISK))?;
+            }
             None => rootfs.mount_tmpfs(&writes)?,
         }
-        rootfs.mount_overlay(&lower_dirs, &writes)?;
+        rootfs.mount_overlay(&writes)?;
         Ok(rootfs)
     }
 
@@ -63,9 +74,19 @@ impl Rootfs {
         &self.root
     }
 
+    /// Its two sides, to be compared.
+    pub(super) fn sides(&self) -> Sides {
+        Sides { upper: self.upper.clone(), lower_dirs: self.lower_dirs.clone() }
+    }
+
     /// Lets go of all disks.
     pub(super) fn unmount(mut self) -> Result<(), RootfsError> {
         self.unmount_all()
+    }
+
+    fn mount_image(&mut self, serial: &str, at: &Path) -> Result<(), RootfsError> {
+        let options = disks::is_memory(&disks::find(serial)?).then_some(c"dax=always");
+        self.mount_disk(serial, at, "erofs", MountFlags::RDONLY, options)
     }
 
     fn mount_disk(
@@ -74,10 +95,11 @@ impl Rootfs {
         at: &Path,
         file_system: &str,
         flags: MountFlags,
+        options: Option<&CStr>,
     ) -> Result<(), RootfsError> {
         let device = disks::find(serial)?;
         create_dir(at)?;
-        mount(&device, at, file_system, flags, None)
+        mount(&device, at, file_system, flags, options)
             .map_err(|error| cannot_mount(format!("disk {serial:?} as {file_system}"), error.into()))?;
         self.mounted.push(at.to_owned());
         Ok(())
@@ -85,8 +107,7 @@ impl Rootfs {
 
     fn mount_tmpfs(&mut self, at: &Path) -> Result<(), RootfsError> {
         create_dir(at)?;
-        let options = std::ffi::CString::new(MOUNT_POINTS_LEN).unwrap_or_default();
-        mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(options.as_c_str()))
+        mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(MOUNT_POINTS_LEN))
             .map_err(|error| cannot_mount("a tmpfs for mount points".to_owned(), error.into()))?;
         self.mounted.push(at.to_owned());
         Ok(())
@@ -94,18 +115,18 @@ impl Rootfs {
 
     /// The file descriptor interface takes layers one by one (Linux 6.8); the older one cuts its options at a
     /// page, which a hundred layers exceed.
-    fn mount_overlay(&mut self, lower_dirs: &[PathBuf], writes: &Path) -> Result<(), RootfsError> {
-        let (upper, work) = (writes.join("upper"), writes.join("work"));
-        create_dir(&upper)?;
+    fn mount_overlay(&mut self, writes: &Path) -> Result<(), RootfsError> {
+        let work = writes.join("work");
+        create_dir(&self.upper)?;
         create_dir(&work)?;
         create_dir(&self.root)?;
         let mount = || -> rustix::io::Result<()> {
             let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
             // From the top down (Linux Documentation/filesystems/overlayfs.rst).
-            for lower in lower_dirs.iter().rev() {
+            for lower in self.lower_dirs.iter().rev() {
                 fsconfig_set_string(&overlay, "lowerdir+", lower)?;
             }
-            fsconfig_set_string(&overlay, "upperdir", &upper)?;
+            fsconfig_set_string(&overlay, "upperdir", &self.upper)?;
             fsconfig_set_string(&overlay, "workdir", &work)?;
             fsconfig_create(&overlay)?;
             let mount = fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
@@ -134,6 +155,38 @@ impl Drop for Rootfs {
             log::warn(error_chain::describe(&error));
         }
     }
+}
+
+/// The two sides of a root file system: what was written, and the image it was written over.
+#[derive(Clone)]
+pub(super) struct Sides {
+    upper: PathBuf,
+    lower_dirs: Vec<PathBuf>,
+}
+
+impl Sides {
+    pub(super) fn open_upper(&self) -> io::Result<OwnedFd> {
+        open_dir(&self.upper)
+    }
+
+    /// The image. Layers that are several disks are seen as one through an overlay of their own, which nobody
+    /// else sees and which ends with the descriptor.
+    pub(super) fn open_lower(&self) -> io::Result<OwnedFd> {
+        if let [only] = &*self.lower_dirs {
+            return open_dir(only);
+        }
+        let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for lower in self.lower_dirs.iter().rev() {
+            fsconfig_set_string(&overlay, "lowerdir+", lower)?;
+        }
+        fsconfig_create(&overlay)?;
+        Ok(fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
+    }
+}
+
+fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?)
 }
 
 fn create_dir(path: &Path) -> Result<(), RootfsError> {

@@ -74,6 +74,10 @@ pub(super) fn complete(spec: &mut Spec, additions: Additions<'_>) -> Result<(), 
     spec.set_root(Some(root));
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(additions.cgroup.to_owned()));
+        if let Some(resources) = linux.resources_mut() {
+            // Devices of the host, and shares of its disks: the host's cgroup is what they are for.
+            resources.set_block_io(None);
+        }
         if let Some(seccomp) = linux.seccomp() {
             linux.set_seccomp(Some(with_masks_where_libcontainer_looks(seccomp)?));
         }

@@ -54,9 +54,9 @@ pub(super) async fn claim(streams: &Streams, stdio: &Stdio) -> Result<HostEnds, 
 
 impl ProcessSide {
     /// Pipes, or in `dir` the socket a terminal will come from.
-    pub fn make(stdio: &Stdio, dir: &Path, name: &str) -> io::Result<Self> {
+    pub fn make(stdio: &Stdio, dir: &Path) -> io::Result<Self> {
         if let Some(size) = stdio.terminal.as_ref() {
-            return Ok(Self::Terminal { console: Console::bind(dir, name)?, size: window_size(size) });
+            return Ok(Self::Terminal { console: Console::bind(dir)?, size: window_size(size) });
         }
         let (process_stdin, stdin) = if stdio.stdin == 0 { (dev_null()?, None) } else { input_pipe()? };
         let (process_stdout, stdout) = if stdio.stdout == 0 { (dev_null()?, None) } else { output_pipe()? };

@@ -1,11 +1,12 @@
 //! The socket over which a process's terminal comes: libcontainer makes the terminal in the container's own
 //! devpts and sends its master, as the runtimes' --console-socket does.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::Interest;
@@ -18,9 +19,13 @@ pub struct Console {
 }
 
 impl Console {
-    pub fn bind(dir: &Path, name: &str) -> io::Result<Self> {
-        let path = dir.join(format!("console-{name}.sock"));
-        Ok(Self { listener: UnixListener::bind(&path)?, path })
+    pub fn bind(dir: &Path) -> io::Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("console-{}.sock", NUMBER.fetch_add(1, Ordering::Relaxed));
+        // A socket's address holds 107 bytes (unix(7)), less than the directory of a long ID may take.
+        let opened = File::open(dir)?;
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/{name}", opened.as_raw_fd()))?;
+        Ok(Self { listener, path: dir.join(name) })
     }
 
     pub fn path(&self) -> &Path {
@@ -61,4 +66,20 @@ fn receive_descriptor(connection: &UnixStream) -> io::Result<OwnedFd> {
         }
     }
     Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no terminal came"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_path_is_no_hindrance() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("i".repeat(200));
+        fs::create_dir(&dir).unwrap();
+        let consoles = [Console::bind(&dir).unwrap(), Console::bind(&dir).unwrap()];
+        assert!(consoles.iter().all(|console| console.path().exists()));
+        drop(consoles);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    }
 }

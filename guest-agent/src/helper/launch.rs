@@ -60,8 +60,9 @@ fn launch(request: Request, descriptors: Descriptors) -> Result<i32, LaunchError
         builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
     }
     match kind {
-        Kind::Init { bundle } => {
-            let program = program(report, gate, terminal_size, Privileges::default());
+        Kind::Init { bundle, below_init } => {
+            let program =
+                Program { below_init, ..program(report, gate, terminal_size, Privileges::default()) };
             // With the gate in the program, the container may run as far as there at once.
             let mut container = builder
                 .with_executor(program)
@@ -93,7 +94,7 @@ fn program(
     terminal_size: Option<Size>,
     privileges: Privileges,
 ) -> Program {
-    Program { report: Rc::new(report), gate, terminal_size, privileges }
+    Program { report: Rc::new(report), gate, below_init: false, terminal_size, privileges }
 }
 
 /// What the program drops itself: libcontainer finds no capabilities in the process, and keeps them.

@@ -18,7 +18,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::privileges::Privileges;
 use super::protocol::{ProgramCause, Report, Size};
-use crate::error_chain;
+use crate::{error_chain, init};
 
 /// Where programs are looked for when the environment has no PATH, as Docker has it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,6 +27,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) struct Program {
     pub(super) report: Rc<OwnedFd>,
     pub(super) gate: Option<Rc<OwnedFd>>,
+    /// Whether [`crate::init`] runs the program.
+    pub(super) below_init: bool,
     pub(super) terminal_size: Option<Size>,
     pub(super) privileges: Privileges,
 }
@@ -70,6 +72,7 @@ impl Program {
         if let Err(error) = self.privileges.give_up() {
             return other(error_chain::describe(&error));
         }
+        let found = if self.below_init { found.below_init() } else { found };
         let error = found.execute();
         found.cannot_execute(error)
     }
@@ -83,6 +86,12 @@ struct Found {
 }
 
 impl Found {
+    /// The init that runs this.
+    fn below_init(self) -> Self {
+        let first = [init::PATH.to_owned(), c"--".to_owned()];
+        Self { path: init::PATH.to_owned(), args: first.into_iter().chain(self.args).collect(), ..self }
+    }
+
     fn execute(&self) -> Errno {
         let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
             strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()

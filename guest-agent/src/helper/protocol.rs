@@ -39,7 +39,11 @@ pub struct Request {
 #[derive(Serialize, Deserialize)]
 pub enum Kind {
     /// A container's first process, from the bundle in this directory.
-    Init { bundle: PathBuf },
+    Init {
+        bundle: PathBuf,
+        /// Whether its program is run by [`crate::init`].
+        below_init: bool,
+    },
     /// A further process of a running container; the file holds an OCI runtime-spec process.
     Tenant { bundle: PathBuf, process: PathBuf },
 }
@@ -218,7 +222,7 @@ mod tests {
         let request = Request {
             container_id: "c".to_owned(),
             state_dir: "/state".into(),
-            kind: Kind::Init { bundle: "/bundle".into() },
+            kind: Kind::Init { bundle: "/bundle".into(), below_init: false },
             stdio: Stdio::Terminal {
                 console_socket: "/socket".into(),
                 size: Some(Size { rows: 1, columns: 2 }),

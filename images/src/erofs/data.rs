@@ -1,22 +1,60 @@
 //! The data of regular files: stored while it streams by.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead};
+use std::rc::Rc;
 
 use super::blocks::BlockWriter;
 use super::format::{BLOCK, NULL_BLOCK};
+use super::input::Input;
 
-/// The longest end of a file that is kept behind its inode instead of in a block.
+/// The longest file that is kept behind its inode instead of in a block. Of a longer one not even the end is: Linux
+/// reads in place (DAX) only what has blocks to its end, and merged images point to blocks, but copy what has none.
 const MAX_TAIL: u64 = 2048;
-/// Memory such ends may take in one image; past it, they get blocks.
+/// Memory such files may take in one image; past it, they get blocks.
 const MAX_TAILS: u64 = 64 << 20;
 
 /// Where a regular file's data is.
 #[derive(Debug)]
 pub(crate) enum Data {
     /// In consecutive blocks, but for an end shorter than one, which may be kept for the inode.
-    Flat { size: u64, block: u32, tail: Box<[u8]> },
+    Flat { size: u64, block: u32, tail: Tail },
     /// In chunks of `BLOCK << bits` bytes, some of which are holes.
     Chunked { size: u64, bits: u16, blocks: Vec<u32> },
+}
+
+/// The end of a file that goes behind its inode.
+#[derive(Debug)]
+pub(crate) enum Tail {
+    Held(Box<[u8]>),
+    /// Behind the file's inode in another image.
+    Elsewhere {
+        image: Rc<Input>,
+        offset: u64,
+        length: u16,
+    },
+}
+
+impl Tail {
+    pub(crate) fn none() -> Tail {
+        Tail::Held([].into())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Tail::Held(bytes) => bytes.len(),
+            Tail::Elsewhere { length, .. } => usize::from(*length),
+        }
+    }
+
+    pub(crate) fn read(&self) -> io::Result<Cow<'_, [u8]>> {
+        match self {
+            Tail::Held(bytes) => Ok(Cow::Borrowed(bytes)),
+            Tail::Elsewhere { image, offset, length } => {
+                image.read(*offset, u64::from(*length)).map(Cow::Owned)
+            }
+        }
+    }
 }
 
 /// A part of a sparse file that is not a hole.
@@ -36,9 +74,23 @@ impl Data {
     /// Bytes of memory it takes until the image is written.
     pub(crate) fn memory(&self) -> u64 {
         match self {
-            Data::Flat { tail, .. } => tail.len() as u64,
+            Data::Flat { tail: Tail::Held(bytes), .. } => bytes.len() as u64,
+            Data::Flat { tail: Tail::Elsewhere { .. }, .. } => 0,
             Data::Chunked { blocks, .. } => 4 * blocks.len() as u64,
         }
+    }
+
+    /// Counts its blocks from so many blocks earlier.
+    pub(crate) fn shift(&mut self, count: u32) -> io::Result<()> {
+        let numbers = match self {
+            Data::Flat { block, .. } => std::slice::from_mut(block),
+            Data::Chunked { blocks, .. } => blocks.as_mut_slice(),
+        };
+        for number in numbers.iter_mut().filter(|number| **number != NULL_BLOCK) {
+            let shifted = number.checked_add(count).filter(|shifted| *shifted != NULL_BLOCK);
+            *number = shifted.ok_or(io::ErrorKind::QuotaExceeded)?;
+        }
+        Ok(())
     }
 }
 
@@ -61,17 +113,15 @@ impl DataWriter {
         room: u64,
     ) -> io::Result<Data> {
         let block = blocks.block();
-        let end = size % BLOCK;
-        if end > 0 && end <= MAX_TAIL.min(room) && self.tails + end <= MAX_TAILS {
-            copy(blocks, source, size - end)?;
-            let mut tail = vec![0; end as usize];
+        if size > 0 && size <= MAX_TAIL.min(room) && self.tails + size <= MAX_TAILS {
+            let mut tail = vec![0; size as usize];
             source.read_exact(&mut tail)?;
-            self.tails += end;
-            return Ok(Data::Flat { size, block, tail: tail.into() });
+            self.tails += size;
+            return Ok(Data::Flat { size, block, tail: Tail::Held(tail.into()) });
         }
         copy(blocks, source, size)?;
         blocks.pad()?;
-        Ok(Data::Flat { size, block, tail: [].into() })
+        Ok(Data::Flat { size, block, tail: Tail::none() })
     }
 
     /// Stores a file of which `source` has only the spans, which ascend and lie within `size`.

@@ -10,9 +10,11 @@ pub(crate) const NULL_BLOCK: u32 = u32::MAX;
 
 const SUPER_OFFSET: usize = 1024;
 /// Fields of the superblock, from the image's start.
+pub(crate) const MAGIC_FIELD: usize = SUPER_OFFSET;
 pub(crate) const ROOT_NID_FIELD: usize = SUPER_OFFSET + 14;
+pub(crate) const BLOCKS_FIELD: usize = SUPER_OFFSET + 36;
 pub(crate) const META_BLOCK_FIELD: usize = SUPER_OFFSET + 40;
-const MAGIC: u32 = 0xe0f5_e1e2;
+pub(crate) const MAGIC: u32 = 0xe0f5_e1e2;
 const COMPAT_SB_CHECKSUM: u32 = 1;
 const COMPAT_MTIME: u32 = 2;
 const INCOMPAT_CHUNKED_FILE: u32 = 4;
@@ -29,8 +31,45 @@ pub(crate) enum DataLayout {
     ChunkBased = 4,
 }
 
+/// What a stack's merging asks of a layer as a whole. It stands in the image's first bytes, which EROFS leaves to boot
+/// loaders. An image without a note makes no claims.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// As the only layer, it needs no merging: nothing in it is there for the sake of layers below.
+    pub(crate) stands_alone: bool,
+    /// The layer states no attributes for its root directory.
+    pub(crate) root_implied: bool,
+}
+
+const NOTE_MAGIC: [u8; 15] = *b"Bulkhead layer\0";
+const STANDS_ALONE: u8 = 1;
+const ROOT_IMPLIED: u8 = 2;
+
+impl Note {
+    fn encode(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let [magic @ .., flags] = &mut bytes;
+        *magic = NOTE_MAGIC;
+        for (is_set, flag) in [(self.stands_alone, STANDS_ALONE), (self.root_implied, ROOT_IMPLIED)] {
+            *flags |= if is_set { flag } else { 0 };
+        }
+        bytes
+    }
+
+    /// Reads the note of an image that begins with `block`.
+    pub(crate) fn decode(block: &[u8]) -> Note {
+        match block.strip_prefix(&NOTE_MAGIC).and_then(<[u8]>::first) {
+            Some(flags) => {
+                Note { stands_alone: flags & STANDS_ALONE != 0, root_implied: flags & ROOT_IMPLIED != 0 }
+            }
+            None => Note::default(),
+        }
+    }
+}
+
 /// What distinguishes one image's superblock from another's.
 pub(crate) struct Superblock {
+    pub(crate) note: Note,
     pub(crate) root_nid: u16,
     pub(crate) inodes: u64,
     pub(crate) blocks: u32,
@@ -43,7 +82,8 @@ impl Superblock {
     /// The image's first block. Its build time is 0, which is then the time of all compact inodes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let incompat = if self.has_chunks { INCOMPAT_CHUNKED_FILE } else { 0 };
-        let mut block = vec![0; SUPER_OFFSET];
+        let mut block = self.note.encode().to_vec();
+        block.resize(SUPER_OFFSET, 0);
         let mut put = |bytes: &[u8]| block.extend_from_slice(bytes);
         put(&MAGIC.to_le_bytes());
         put(&[0; 4]); // checksum, below

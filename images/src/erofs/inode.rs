@@ -35,7 +35,7 @@ impl InodePlan {
         block: u32,
         whole_blocks: u32,
     ) -> Result<InodePlan, XattrError> {
-        let Attributes { mode, uid, gid, mtime, xattrs, implied: _ } = &node.attributes;
+        let Attributes { mode, uid, gid, mtime, xattrs } = &node.attributes;
         let (layout, union, tail_size) = match &node.content {
             Content::Directory(_) | Content::Symlink(_) => {
                 match size.saturating_sub(u64::from(whole_blocks) * BLOCK) {

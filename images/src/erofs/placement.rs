@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::directory::DirectoryData;
-use super::format::{INODE_SLOT, NULL_BLOCK};
+use super::format::{BLOCK, INODE_SLOT, NULL_BLOCK};
 use super::inode::{InodePlan, whole_blocks};
 use super::tree::{Content, Node, NodeId, Tree};
 use super::xattr::XattrError;
@@ -18,6 +18,8 @@ pub(crate) struct Placement {
     /// Index into `files` by node.
     by_node: Vec<Option<usize>>,
     has_chunks: bool,
+    /// The first block behind the metadata area.
+    end_block: u32,
 }
 
 pub(crate) struct PlacedFile {
@@ -42,11 +44,18 @@ impl Placement {
     /// Places the tree's files. Blocks are free from `first_block` on; the metadata area follows those taken.
     pub(crate) fn new(tree: &Tree, first_block: u32) -> io::Result<Placement> {
         let mut placement =
-            Placement { files: Vec::new(), by_node: vec![None; tree.len()], has_chunks: false };
+            Placement { files: Vec::new(), by_node: vec![None; tree.len()], has_chunks: false, end_block: 0 };
         placement.find_files(tree);
-        placement.reserve_blocks(tree, first_block)?;
-        placement.number_inodes(tree)?;
+        let meta_block = placement.reserve_blocks(tree, first_block)?;
+        let metadata = placement.number_inodes(tree)?.div_ceil(BLOCK);
+        let end_block = u32::try_from(metadata).ok().and_then(|blocks| meta_block.checked_add(blocks));
+        placement.end_block = end_block.ok_or(io::ErrorKind::QuotaExceeded)?;
         Ok(placement)
+    }
+
+    /// The first block behind everything.
+    pub(crate) fn end_block(&self) -> u32 {
+        self.end_block
     }
 
     pub(crate) fn files(&self) -> &[PlacedFile] {
@@ -100,8 +109,8 @@ impl Placement {
         self.files.get_mut(index)
     }
 
-    /// Sizes all files, and gives large directories and links their blocks.
-    fn reserve_blocks(&mut self, tree: &Tree, first_block: u32) -> io::Result<()> {
+    /// Sizes all files, and gives large directories and links their blocks; the next one free.
+    fn reserve_blocks(&mut self, tree: &Tree, first_block: u32) -> io::Result<u32> {
         let mut next = first_block;
         for file in &mut self.files {
             let node = tree.get(file.node);
@@ -119,10 +128,11 @@ impl Placement {
                 }
             }
         }
-        Ok(())
+        Ok(next)
     }
 
-    fn number_inodes(&mut self, tree: &Tree) -> io::Result<()> {
+    /// Places the inodes; the metadata area's size in bytes.
+    fn number_inodes(&mut self, tree: &Tree) -> io::Result<u64> {
         let mut offset = u64::from(ROOT_NID) * INODE_SLOT;
         for file in &mut self.files {
             let plan = file.plan(tree.get(file.node))?;
@@ -131,7 +141,7 @@ impl Placement {
             offset = (start + plan.size()).next_multiple_of(INODE_SLOT);
             self.has_chunks |= plan.is_chunked();
         }
-        Ok(())
+        Ok(offset)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tree of a file system in memory: all but the files' data.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use super::data::Data;
 use super::xattr::Xattr;
@@ -31,8 +32,6 @@ pub(crate) struct Attributes {
     pub(crate) gid: u32,
     pub(crate) mtime: Timestamp,
     pub(crate) xattrs: Vec<Xattr>,
-    /// Whether nothing stated these: the file is a directory only because of what is in it.
-    pub(crate) implied: bool,
 }
 
 /// A file's type, and what it holds.
@@ -105,6 +104,14 @@ impl Tree {
             Content::Directory(names) => Some(names),
             _ => None,
         }
+    }
+
+    /// Counts the blocks of all files' data from so many blocks earlier.
+    pub(crate) fn shift_data(&mut self, count: u32) -> io::Result<()> {
+        self.nodes.iter_mut().try_for_each(|node| match &mut node.content {
+            Content::Regular(data) => data.shift(count),
+            _ => Ok(()),
+        })
     }
 
     /// Gives a file a name in a directory, in place of what had it.

@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 use super::blocks::BlockWriter;
 use super::data::{Data, DataWriter, Span};
 use super::directory::DirectoryData;
-use super::format::{INODE_SLOT, Superblock};
+use super::format::{INODE_SLOT, Note, Superblock};
 use super::inode::inline_room;
 use super::placement::{Placement, ROOT_NID};
 use super::tree::{Attributes, Content, Tree};
@@ -43,16 +43,37 @@ impl Writer {
     }
 
     /// Writes the tree and the superblock.
-    pub(crate) fn finish(mut self, tree: &Tree, uuid: [u8; 16]) -> io::Result<()> {
+    pub(crate) fn finish(self, tree: &Tree, uuid: [u8; 16], note: Note) -> io::Result<()> {
         let placement = Placement::new(tree, self.blocks.block())?;
-        self.write_whole_blocks(tree, &placement)?;
+        self.finish_placed(tree, &placement, uuid, note, 0)
+    }
+
+    /// Writes tree and superblock of an image that has `following` blocks of other files behind its own: there the
+    /// data of the tree's files is, by block numbers that count from the first of them.
+    pub(crate) fn finish_before(self, mut tree: Tree, uuid: [u8; 16], following: u32) -> io::Result<()> {
+        let placement = Placement::new(&tree, self.blocks.block())?;
+        tree.shift_data(placement.end_block())?;
+        self.finish_placed(&tree, &placement, uuid, Note::default(), following)
+    }
+
+    fn finish_placed(
+        mut self,
+        tree: &Tree,
+        placement: &Placement,
+        uuid: [u8; 16],
+        note: Note,
+        following: u32,
+    ) -> io::Result<()> {
+        let blocks = placement.end_block().checked_add(following).ok_or(io::ErrorKind::QuotaExceeded)?;
+        self.write_whole_blocks(tree, placement)?;
         let meta_block = self.blocks.block();
-        self.write_inodes(tree, &placement)?;
+        self.write_inodes(tree, placement)?;
         self.blocks.pad()?;
         let superblock = Superblock {
+            note,
             root_nid: ROOT_NID,
             inodes: placement.files().len() as u64,
-            blocks: self.blocks.block(),
+            blocks,
             meta_block,
             uuid,
             has_chunks: placement.has_chunks(),
@@ -98,7 +119,7 @@ impl Writer {
                     }
                 }
                 Content::Symlink(target) if file.whole_blocks == 0 => self.blocks.write(target)?,
-                Content::Regular(Data::Flat { tail, .. }) => self.blocks.write(tail)?,
+                Content::Regular(Data::Flat { tail, .. }) => self.blocks.write(&tail.read()?)?,
                 Content::Regular(Data::Chunked { blocks, .. }) => {
                     let table: Vec<u8> = blocks.iter().flat_map(|block| block.to_le_bytes()).collect();
                     self.blocks.write(&table)?;

@@ -15,10 +15,17 @@ const CHUNK: usize = 256 << 10;
 /// Chunks on their way between the two threads.
 const QUEUE: usize = 8;
 
-/// What a layer's blob must turn out to be.
+/// What a layer's blob must turn out to be, as far as that is known.
 pub(crate) struct BlobCheck {
     pub(crate) digest: Option<Sha256>,
     pub(crate) size: u64,
+    pub(crate) diff_id: Option<Sha256>,
+}
+
+/// What a layer's blob has turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proven {
+    pub(crate) digest: Sha256,
     pub(crate) diff_id: Sha256,
 }
 
@@ -77,12 +84,12 @@ pub enum DecodeError {
 /// `progress` learns how many bytes of the blob have been read. What is wrong with the blob explains what `consume`
 /// stumbles over, so it takes precedence; `E` is made of both.
 pub(crate) fn decode<T, E: From<DecodeError>>(
-    blob: Blob,
+    blob: Blob<'_>,
     check: &BlobCheck,
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
     consume: impl FnOnce(&mut Chunks<'_>) -> Result<T, E>,
-) -> Result<T, E> {
+) -> Result<(T, Proven), E> {
     if blob.size != check.size {
         return Err(DecodeError::Size { expected: check.size, actual: blob.size }.into());
     }
@@ -98,10 +105,10 @@ pub(crate) fn decode<T, E: From<DecodeError>>(
         let drained = chunks.drain();
         drop(chunks);
         let produced = producer.join().unwrap_or_else(|_| Err(io::Error::other("the decoder failed").into()));
-        produced?;
+        let proven = produced?;
         let value = consumed?;
         drained.map_err(DecodeError::Read)?;
-        Ok(value)
+        Ok((value, proven))
     })
 }
 
@@ -114,7 +121,7 @@ struct Outlet<'a> {
 
 impl Outlet<'_> {
     /// Sends the uncompressed stream, then compares both digests.
-    fn produce(self, blob: Blob, check: &BlobCheck, limits: &Limits) -> Result<(), DecodeError> {
+    fn produce(self, blob: Blob<'_>, check: &BlobCheck, limits: &Limits) -> Result<Proven, DecodeError> {
         let metered = Metered { inner: blob.stream, position: self.position };
         let mut stored = BufReader::with_capacity(CHUNK, Hashing::new(metered));
         let decoded = self.send_all(&mut stored, blob.size, limits);
@@ -123,14 +130,17 @@ impl Outlet<'_> {
         }
         // A blob that cannot be decompressed is read to its end nevertheless: its digest says more.
         io::copy(&mut stored, &mut io::sink())?;
-        let actual = stored.into_inner().finish();
+        let digest = stored.into_inner().finish();
         match check.digest {
-            Some(expected) if expected != actual => return Err(DecodeError::Digest { expected, actual }),
+            Some(expected) if expected != digest => {
+                return Err(DecodeError::Digest { expected, actual: digest });
+            }
             _ => (),
         }
-        match decoded? {
-            actual if actual == check.diff_id => Ok(()),
-            actual => Err(DecodeError::DiffId { expected: check.diff_id, actual }),
+        let diff_id = decoded?;
+        match check.diff_id {
+            Some(expected) if expected != diff_id => Err(DecodeError::DiffId { expected, actual: diff_id }),
+            _ => Ok(Proven { digest, diff_id }),
         }
     }
 

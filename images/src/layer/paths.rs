@@ -5,8 +5,8 @@
 
 use thiserror::Error;
 
-use super::whiteout;
-use crate::erofs::{Attributes, Content, NodeId, Tree};
+use super::{markers, whiteout};
+use crate::erofs::{Content, NodeId, Tree};
 
 /// Bytes a path may have: `PATH_MAX` of Linux.
 const MAX_PATH: usize = 4096;
@@ -66,13 +66,13 @@ pub(crate) fn make_directories(tree: &mut Tree, names: &[&[u8]]) -> Result<NodeI
         let found = tree.names(directory).and_then(|children| children.get(*name).copied());
         directory = match found {
             Some(node) if tree.names(node).is_some() => node,
-            Some(node) if !whiteout::is_whiteout(tree, node) => {
+            Some(node) if !whiteout::is_whiteout(&tree.get(node).content) => {
                 return Err(PathError::ThroughFile(text(names.get(..=depth).unwrap_or_default())));
             }
             removed => {
-                let node = tree.add(implied_directory(), Content::Directory(Default::default()));
+                let node = tree.add(markers::implied_directory(), Content::Directory(Default::default()));
                 if removed.is_some() {
-                    whiteout::make_opaque(tree, node);
+                    markers::renew(tree, node);
                 }
                 tree.link(directory, name, node);
                 node
@@ -80,11 +80,6 @@ pub(crate) fn make_directories(tree: &mut Tree, names: &[&[u8]]) -> Result<NodeI
         };
     }
     Ok(directory)
-}
-
-/// The attributes of a directory the layer has no entry for.
-pub(crate) fn implied_directory() -> Attributes {
-    Attributes { mode: 0o755, implied: true, ..Attributes::default() }
 }
 
 /// The file a hard link names.
@@ -97,7 +92,7 @@ pub(crate) fn find_link_target(tree: &Tree, path: &[u8]) -> Result<NodeId, PathE
         };
         node = *children.get(*name).ok_or_else(|| PathError::LinkTarget(text(&names)))?;
     }
-    match tree.names(node).is_some() || whiteout::is_whiteout(tree, node) {
+    match tree.names(node).is_some() || whiteout::is_whiteout(&tree.get(node).content) {
         true => Err(PathError::LinkTarget(text(&names))),
         false => Ok(node),
     }

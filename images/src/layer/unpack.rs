@@ -4,6 +4,7 @@ use std::io::{self, BufRead};
 
 use thiserror::Error;
 
+use super::markers;
 use super::paths::{self, PathError};
 use super::whiteout::{self, Whiteout};
 use crate::erofs::{Attributes, Content, Data, NodeId, Span, Tree, Writer, Xattr, XattrError, device_number};
@@ -63,8 +64,8 @@ pub(crate) fn unpack(
     limits: &Limits,
 ) -> Result<Tree, UnpackError> {
     let mut reader = TarReader::new(archive);
-    let mut layer = Unpacking { tree: Tree::new(paths::implied_directory()), metadata: 0 };
-    while let Some(entry) = reader.next()? {
+    let mut layer = Unpacking { tree: Tree::new(markers::implied_directory()), metadata: 0 };
+    while let Some(entry) = reader.next_entry()? {
         layer.metadata += metadata_size(&entry);
         layer.apply(&entry, &mut reader, writer).map_err(|cause| entry_error(&entry, cause))?;
         if layer.tree.len() as u64 > limits.entries {
@@ -110,7 +111,7 @@ impl Unpacking {
             Some(Whiteout::Ignored) => return Ok(()),
             Some(Whiteout::Opaque) => {
                 let directory = paths::make_directories(&mut self.tree, parents)?;
-                whiteout::make_opaque(&mut self.tree, directory);
+                markers::make_opaque(&mut self.tree, directory);
                 return Ok(());
             }
             Some(Whiteout::Removed(name)) => {
@@ -164,18 +165,18 @@ impl Unpacking {
             return Ok(());
         }
         let node = self.tree.add(attributes, Content::Directory(Default::default()));
-        if existing.is_some_and(|existing| whiteout::is_whiteout(&self.tree, existing)) {
-            whiteout::make_opaque(&mut self.tree, node);
+        if existing.is_some_and(|existing| whiteout::is_whiteout(&self.tree.get(existing).content)) {
+            markers::make_opaque(&mut self.tree, node);
         }
         self.tree.link(parent, name, node);
         Ok(())
     }
 
     fn update_directory(&mut self, node: NodeId, attributes: Attributes) {
-        let was_opaque = whiteout::is_opaque(&self.tree, node);
+        let was_opaque = markers::is_opaque(&self.tree.get(node).attributes);
         self.tree.get_mut(node).attributes = attributes;
         if was_opaque {
-            whiteout::make_opaque(&mut self.tree, node);
+            markers::make_opaque(&mut self.tree, node);
         }
     }
 
@@ -206,7 +207,7 @@ impl Unpacking {
 fn attributes(entry: &Entry) -> Result<Attributes, EntryError> {
     let id = |value, what| u32::try_from(value).map_err(|_| EntryError::Number(what));
     let mut xattrs: Vec<Xattr> = Vec::new();
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| !whiteout::is_reserved(name)) {
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| !markers::is_reserved(name)) {
         // Names outside Linux's namespaces come from other systems; container engines drop them too.
         if let Some(xattr) = Xattr::new(name, value)? {
             xattrs.retain(|earlier| !earlier.same_name(&xattr));
@@ -222,11 +223,10 @@ fn attributes(entry: &Entry) -> Result<Attributes, EntryError> {
         gid: id(entry.gid, "group id")?,
         mtime: entry.mtime,
         xattrs,
-        implied: false,
     })
 }
 
-/// Less than an inode's attributes can take, by the room an opaque marker needs.
+/// Less than an inode's attributes can take, by the room markers need.
 const MAX_XATTRS: usize = 4 * 65_000;
 
 fn symlink_target(entry: &Entry) -> Result<Box<[u8]>, EntryError> {

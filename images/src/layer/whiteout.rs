@@ -1,8 +1,9 @@
 //! What a layer takes away from those below it: from the names of the OCI image specification (layer.md,
 //! "Whiteouts") to the forms of Linux's overlayfs (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque
-//! directories").
+//! directories"), in which a layer's image keeps it until the layers are merged.
 
-use crate::erofs::{Attributes, Content, NodeId, Tree, Xattr};
+use super::markers;
+use crate::erofs::{Attributes, Content, NodeId, Tree};
 
 const PREFIX: &[u8] = b".wh.";
 /// Names with this prefix are AUFS's own; of those, only the opaque marker means anything here.
@@ -36,7 +37,7 @@ pub(crate) fn read(name: &[u8]) -> Option<Whiteout<'_>> {
 /// directory then shows nothing from below.
 pub(crate) fn remove(tree: &mut Tree, directory: NodeId, name: &[u8]) {
     match tree.names(directory).and_then(|names| names.get(name).copied()) {
-        Some(node) if tree.names(node).is_some() => make_opaque(tree, node),
+        Some(node) if tree.names(node).is_some() => markers::renew(tree, node),
         Some(_) => (),
         None => {
             let node = tree.add(Attributes::default(), Content::CharDevice(0));
@@ -46,39 +47,8 @@ pub(crate) fn remove(tree: &mut Tree, directory: NodeId, name: &[u8]) {
 }
 
 /// Whether the file stands for a removed one.
-pub(crate) fn is_whiteout(tree: &Tree, node: NodeId) -> bool {
-    matches!(tree.get(node).content, Content::CharDevice(0))
-}
-
-/// Marks the directory as showing nothing from below.
-pub(crate) fn make_opaque(tree: &mut Tree, directory: NodeId) {
-    if !is_opaque(tree, directory) {
-        tree.get_mut(directory).attributes.xattrs.extend(opaque_marker());
-    }
-}
-
-pub(crate) fn is_opaque(tree: &Tree, directory: NodeId) -> bool {
-    is_marked_opaque(&tree.get(directory).attributes)
-}
-
-pub(crate) fn is_marked_opaque(attributes: &Attributes) -> bool {
-    opaque_marker().is_some_and(|marker| attributes.xattrs.contains(&marker))
-}
-
-pub(crate) fn remove_opaque_marker(attributes: &mut Attributes) {
-    if let Some(marker) = opaque_marker() {
-        attributes.xattrs.retain(|xattr| *xattr != marker);
-    }
-}
-
-fn opaque_marker() -> Option<Xattr> {
-    Xattr::new(b"trusted.overlay.opaque", b"y").ok().flatten()
-}
-
-/// Whether an attribute is one of overlayfs's own: only whiteouts make those, never a layer's entries, which could
-/// otherwise redirect overlayfs to other files.
-pub(crate) fn is_reserved(xattr_name: &[u8]) -> bool {
-    xattr_name.starts_with(b"trusted.overlay.")
+pub(crate) fn is_whiteout(content: &Content) -> bool {
+    matches!(content, Content::CharDevice(0))
 }
 
 #[cfg(test)]

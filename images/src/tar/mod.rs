@@ -11,5 +11,6 @@ mod reader;
 mod sparse;
 
 pub use error::TarError;
-pub(crate) use header::{Kind, Timestamp};
-pub(crate) use reader::{Entry, TarReader};
+pub use header::{Kind, Timestamp};
+pub use reader::{Entry, TarReader};
+pub use sparse::Segment;

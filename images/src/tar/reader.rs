@@ -9,27 +9,33 @@ use super::sparse::{Segment, SparseMap};
 
 /// One entry; its data, if it has any, is what the reader gives next.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) path: Vec<u8>,
+pub struct Entry {
+    /// As the archive has it; it may say anything.
+    pub path: Vec<u8>,
     /// Target of a symbolic or hard link.
-    pub(crate) link: Vec<u8>,
-    pub(crate) kind: Kind,
+    pub link: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
     /// Permission bits, with set-id and sticky.
-    pub(crate) mode: u32,
-    pub(crate) uid: u64,
-    pub(crate) gid: u64,
-    pub(crate) mtime: Timestamp,
+    pub mode: u32,
+    /// The owner's number.
+    pub uid: u64,
+    /// The group's number.
+    pub gid: u64,
+    /// When it was last changed.
+    pub mtime: Timestamp,
     /// Major and minor number of a device.
-    pub(crate) device: (u64, u64),
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub device: (u64, u64),
+    /// Extended attributes: names and values.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The size the file has once unpacked.
-    pub(crate) size: u64,
+    pub size: u64,
     /// A sparse file's parts, whose bytes the archive holds one after the other; `None` if it holds the whole file.
-    pub(crate) segments: Option<Vec<Segment>>,
+    pub segments: Option<Vec<Segment>>,
 }
 
 /// Reads entries from a stream. `read` and `fill_buf` give the data of the current entry, never more.
-pub(crate) struct TarReader<R> {
+pub struct TarReader<R> {
     stream: R,
     /// Where the stream is, in bytes from its start.
     offset: u64,
@@ -39,11 +45,12 @@ pub(crate) struct TarReader<R> {
 }
 
 impl<R: BufRead> TarReader<R> {
-    pub(crate) fn new(stream: R) -> Self {
+    /// An archive from its beginning.
+    pub fn new(stream: R) -> Self {
         TarReader { stream, offset: 0, remaining: 0, padding: 0 }
     }
 
-    /// Where the current entry's data starts, once [`TarReader::next`] has returned it.
+    /// Where the current entry's data starts, once [`TarReader::next_entry`] has returned it.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
@@ -64,7 +71,7 @@ impl<R: BufRead> TarReader<R> {
 
     /// The next entry, or `None` at the end of the archive: a block of zeros, or the end of the stream between two
     /// entries, as GNU tar and container engines take it.
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, TarError> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         let mut pax = Pax::default();
         let mut long_path = None;
         let mut long_link = None;

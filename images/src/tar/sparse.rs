@@ -11,9 +11,11 @@ const MAX_SEGMENTS: usize = 1 << 20;
 
 /// A part of a file that holds data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+pub struct Segment {
+    /// Where in the file it begins, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: u64,
 }
 
 /// A file's true size and its parts, in order and apart from each other.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use erofs_rs::EroFS;
 use erofs_rs::backend::SliceImage;
-use images::{Image, ImageReference, LayerCache, Limits, Platform};
+use images::{Image, ImageReference, Limits, Platform, Sha256, Store, StoredImage};
 use serde_json::{Value, json};
 
 pub const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -92,31 +92,68 @@ impl Fixture {
 
     /// Makes the layout of one image with one gzip layer.
     pub fn one_layer(&self, tar: &[u8]) {
-        let layer = self.blob(GZIP, &gzip(tar));
-        let manifest = self.manifest("amd64", &[layer], &[sha256(tar)]);
-        self.index(&[manifest]);
+        self.layers(&[tar]);
+    }
+
+    /// Makes the layout of one image with these layers, the lowest first.
+    pub fn layers(&self, tars: &[impl AsRef<[u8]>]) {
+        let layers: Vec<Value> = tars.iter().map(|tar| self.blob(GZIP, &gzip(tar.as_ref()))).collect();
+        let diff_ids: Vec<String> = tars.iter().map(|tar| sha256(tar.as_ref())).collect();
+        self.index(&[self.manifest("amd64", &layers, &diff_ids)]);
+    }
+
+    pub fn store(&self) -> Store {
+        Store::open(self.path("store")).unwrap()
+    }
+
+    /// Loads an image into the store.
+    pub fn load(&self, name: &str, limits: &Limits) -> Result<StoredImage, String> {
+        let loaded = self.store().load_unnamed(&self.reference(name), &amd64(), limits, &());
+        loaded.map_err(|error| error.to_string())
+    }
+
+    /// Imports `image` and merges its layers; the files that are its disk.
+    pub fn merge(&self) -> Result<Vec<PathBuf>, String> {
+        let image = self.load("image", &Limits::default())?;
+        let merged = self.store().disk(&image, &Limits::default());
+        merged.map(|merged| merged.files).map_err(|error| error.to_string())
     }
 
     pub fn open(&self, name: &str) -> Result<Image, String> {
-        let reference = ImageReference::parse(self.path(name).to_str().unwrap());
-        let platform = Platform { os: "linux".into(), architecture: "amd64".into() };
-        Image::open(&reference, &platform, &Limits::default()).map_err(|error| error.to_string())
+        Image::open(&self.reference(name), &amd64(), &Limits::default()).map_err(|error| error.to_string())
+    }
+
+    pub fn reference(&self, name: &str) -> ImageReference {
+        ImageReference::parse(self.path(name).to_str().unwrap())
     }
 
     /// Imports `image`; the layers' files, or the error.
     pub fn import(&self, limits: &Limits) -> Result<Vec<PathBuf>, String> {
-        let image = self.open("image")?;
-        let layers = LayerCache::new(self.path("cache")).ensure(&image, limits, &mut ());
-        layers
-            .map(|layers| layers.into_iter().map(|layer| layer.path).collect())
-            .map_err(|error| error.to_string())
+        let image = self.load("image", limits)?;
+        Ok(image.layers().iter().map(|layer| self.layer(&layer.diff_id)).collect())
+    }
+
+    /// A layer's file.
+    pub fn layer(&self, diff_id: &Sha256) -> PathBuf {
+        self.path("store/layers").join(format!("{}.erofs", diff_id.hex()))
     }
 
     /// Names in the directory of layers.
     pub fn cached(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.path("cache")) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(self.path("store/layers")) else { return Vec::new() };
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
+}
+
+pub fn amd64() -> Platform {
+    "linux/amd64".parse().unwrap()
+}
+
+/// The program of `examples/import`, which `cargo test` builds unless it is told of a single suite.
+pub fn import_program() -> PathBuf {
+    let path = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/import");
+    assert!(path.exists(), "{} is missing: cargo build -p images --example import", path.display());
+    path
 }
 
 /// Imports one tar as an image's only layer and reads it back.
@@ -128,8 +165,12 @@ pub fn round_trip(tar: &[u8]) -> BTreeMap<Vec<u8>, Found> {
 
 /// All files of a layer by their path; the root's is empty.
 pub fn read_layer(path: &Path) -> BTreeMap<Vec<u8>, Found> {
-    let data = fs::read(path).unwrap();
-    let image = EroFS::new(SliceImage::new(&data)).unwrap();
+    read_image(&fs::read(path).unwrap())
+}
+
+/// All files of an EROFS image.
+pub fn read_image(data: &[u8]) -> BTreeMap<Vec<u8>, Found> {
+    let image = EroFS::new(SliceImage::new(data)).unwrap();
     let root = image.get_inode(image.super_block().root_inode_id()).unwrap();
     let mut files = BTreeMap::from([(Vec::new(), describe(&image, root))]);
     for entry in image.walk_dir("/").unwrap() {

@@ -1,16 +1,24 @@
 //! What is on the machine that a sandbox could have left there.
 
 use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::shell::output;
 
+const PROCESSES: &str = "processes";
+
+/// Longer than a process takes to be gone that has nothing more to do.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// Each line names one thing; those that come and go by themselves are left out.
-const LOOKS: [(&str, &str); 6] = [
-    ("processes", "ps -eo comm= | grep ^bulkhead | sort || true"),
+const LOOKS: [(&str, &str); 7] = [
+    (PROCESSES, "ps -eo comm= | grep ^bulkhead | sort || true"),
     ("mounts", "awk '{ print $5 }' /proc/self/mountinfo | sort"),
     ("cgroups", "find /sys/fs/cgroup -type d | sort"),
     ("network interfaces", "ls /sys/class/net"),
-    ("records", "ls -A /run/bulkhead 2>/dev/null || true"),
+    ("records", "ls -A /run/bulkhead 2>/dev/null | grep -v ^events || true"),
+    ("containers", "ls -A /var/lib/bulkhead/containers 2>/dev/null || true"),
     ("disks", "ls -A /var/lib/bulkhead/scratch 2>/dev/null || true"),
 ];
 
@@ -22,18 +30,33 @@ pub fn snapshot() -> Snapshot {
     Snapshot(LOOKS.map(|(name, look)| (name, output(look))).into())
 }
 
+/// The machine must be as it was. Only processes may take a moment to go: a supervisor that nobody waits for tells of
+/// its container's end before its own, and one that was killed is there until it is reaped.
+pub fn assert_unchanged(before: &Snapshot, what: &str) {
+    let deadline = Instant::now() + LIMIT;
+    let mut now = snapshot();
+    while now.differs_in_processes_only(before) && Instant::now() < deadline {
+        sleep(Duration::from_millis(100));
+        now = snapshot();
+    }
+    assert_eq!(now, *before, "{what}");
+}
+
+impl Snapshot {
+    fn differs_in_processes_only(&self, other: &Self) -> bool {
+        let mut differing = self.0.keys().filter(|name| self.0.get(*name) != other.0.get(*name));
+        differing.next() == Some(&PROCESSES) && differing.next().is_none()
+    }
+}
+
 /// KiB of memory that is nobody's, when all that is waiting to be freed is.
 pub fn free_memory() -> u64 {
     let free = output("sync; echo 3 > /proc/sys/vm/drop_caches; awk '/^MemFree/ { print $2 }' /proc/meminfo");
     free.parse().expect("a number")
 }
 
-/// What `bulkhead ps` says of a sandbox.
+/// What `bulkhead ps` says of a running container.
 pub fn listed(name: &str) -> serde_json::Value {
-    let all: serde_json::Value = serde_json::from_str(&output("bulkhead ps --format json")).expect("JSON");
-    let all = all.as_array().expect("an array").iter();
-    all.clone()
-        .find(|sandbox| sandbox["name"] == name)
-        .unwrap_or_else(|| panic!("no {name} among {all:?}"))
-        .clone()
+    let line = output(&format!("bulkhead ps --no-trunc --format json --filter name={name}"));
+    serde_json::from_str(&line).unwrap_or_else(|_| panic!("{name} is not listed, but {line:?}"))
 }

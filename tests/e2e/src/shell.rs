@@ -1,10 +1,14 @@
 //! Runs the shell's one-liners that users write.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-/// Longer than anything takes that works, in seconds.
-const LIMIT: &str = "300";
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// Longer than anything takes that works.
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 
 /// How a script ended.
 #[derive(Debug)]
@@ -16,7 +20,7 @@ pub struct Finished {
 
 /// Runs a script in bash, with `$BUSYBOX` and `$PYTHON` the test images. Fails it with 124 when it hangs.
 pub fn sh(script: &str) -> Finished {
-    let output = command(script).output().expect("bash");
+    let output = command(&[], script).output().expect("bash");
     Finished {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -31,18 +35,22 @@ pub fn output(script: &str) -> String {
     finished.stdout.trim_end().to_owned()
 }
 
-fn command(script: &str) -> Command {
+/// In a process group of its own, which its limit ends as a whole unless it is told `--foreground`: who is left would
+/// hold our pipes open.
+fn command(options: &[&str], script: &str) -> Command {
     let images = crate::images::images();
     let mut command = Command::new("timeout");
     command
-        .args(["--foreground", "--kill-after=10", LIMIT, "bash", "-c", script])
+        .process_group(0)
+        .args(options)
+        .args(["--kill-after=10", &LIMIT.as_secs().to_string(), "bash", "-c", script])
         .env("BUSYBOX", &images.busybox)
         .env("PYTHON", &images.python)
         .stdin(Stdio::null());
     command
 }
 
-/// A script that goes on. Ended, however rudely, with the test.
+/// A script that goes on. Ended, however rudely, with the test, and all it started in the same process group.
 pub struct Background {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -50,7 +58,9 @@ pub struct Background {
 
 /// Starts a command and waits for its first line.
 pub fn background(script: &str) -> Background {
-    let mut child = command(&format!("exec {script}")).stdout(Stdio::piped()).spawn().expect("bash");
+    // A limit on the whole group would take a server away from a test that needs it for longer.
+    let mut command = command(&["--foreground"], &format!("exec {script}"));
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("bash");
     let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut background = Background { child, stdout };
     assert_ne!(background.line(), "", "{script} said nothing");
@@ -72,8 +82,10 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // Gone already, mostly. What it ran is killed by its own timeout's end.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Gone already, mostly.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
     }
 }

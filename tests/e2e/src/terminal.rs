@@ -4,10 +4,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+
+use crate::shell::LIMIT;
 
 pub struct Terminal {
     /// Our side.
@@ -58,8 +63,10 @@ impl Terminal {
 
     /// Reads until the screen has shown `text` after what was read before.
     pub fn expect(&mut self, text: &str) {
+        let deadline = Instant::now() + LIMIT;
         let mut buffer = [0; 4096];
         while !self.seen.contains(text) {
+            assert!(self.is_readable_until(deadline), "{text:?} does not come after {:?}", self.seen);
             let length = self.screen.read(&mut buffer).expect("output");
             self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
         }
@@ -67,8 +74,32 @@ impl Terminal {
         self.seen.drain(..end);
     }
 
+    fn is_readable_until(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).expect("a short time");
+        poll(&mut [PollFd::new(&self.screen, PollFlags::IN)], Some(&left)).expect("poll") > 0
+    }
+
     /// Waits for the program's end; its exit code.
     pub fn wait(&mut self) -> i32 {
-        self.child.take().expect("a program").wait().expect("wait").code().unwrap_or(-1)
+        let deadline = Instant::now() + LIMIT;
+        let child = self.child.as_mut().expect("a program");
+        loop {
+            if let Some(status) = child.try_wait().expect("wait") {
+                self.child = None;
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < deadline, "the program does not end");
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

@@ -204,8 +204,9 @@ impl Ended {
 fn disk(serial: &str, descriptor: usize) -> Disk {
     Disk {
         serial: serial.to_owned(),
-        file: FdIndex(u8::try_from(descriptor).expect("few")),
+        files: vec![FdIndex(u8::try_from(descriptor).expect("few"))],
         read_only: false,
+        device: vmm_api::DiskDevice::Block,
     }
 }
 

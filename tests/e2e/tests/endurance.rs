@@ -11,11 +11,11 @@ const DRIFT: u64 = 64 << 10;
 
 #[test]
 fn runs_leave_the_machine_as_it_was() {
-    output("bulkhead run -m 64m $BUSYBOX true");
+    output("bulkhead run --rm -m 64m $BUSYBOX true");
     let (before, free) = (snapshot(), free_memory());
     let runs = std::env::var("BULKHEAD_TEST_RUNS").map_or(RUNS, |runs| runs.parse().unwrap());
     for run in 0..runs {
-        let finished = sh("bulkhead run -m 64m $BUSYBOX sh -c 'echo x > /file; exit 7'");
+        let finished = sh("bulkhead run --rm -m 64m $BUSYBOX sh -c 'echo x > /file; exit 7'");
         assert_eq!(finished.code, 7, "run {run}: {}", finished.stderr);
     }
     assert_eq!(snapshot(), before);

@@ -1,6 +1,6 @@
 //! What is wrong is told clearly, and leaves nothing behind.
 
-use bulkhead_e2e::machine::{listed, snapshot};
+use bulkhead_e2e::machine::{assert_unchanged, listed, snapshot};
 use bulkhead_e2e::shell::{background, output, sh};
 
 /// Runs a script in a directory of its own, which must fail as Bulkhead's fault, with these words.
@@ -11,7 +11,7 @@ fn refused(script: &str, words: &[&str]) {
     for word in words {
         assert!(run.stderr.contains(word), "{word:?} is not in {}", run.stderr);
     }
-    assert_eq!(snapshot(), before, "{script}");
+    assert_unchanged(&before, script);
 }
 
 /// Makes a docker archive of `layer.tar` in the working directory, with what else the image's JSON is to say.
@@ -22,18 +22,18 @@ fn archive(config: &str) -> String {
         {config}
         echo '[{{"Config":"config.json","RepoTags":["bad:1"],"Layers":["layer.tar"]}}]' > manifest.json
         tar cf bad.tar config.json manifest.json layer.tar
-        bulkhead run bad.tar true"#
+        bulkhead run --rm bad.tar true"#
     )
 }
 
 #[test]
 fn what_is_no_image_is_refused() {
-    refused("bulkhead run missing.tar true", &["missing.tar", "no such file"]);
-    refused("head -c 100000 $BUSYBOX > cut.tar; bulkhead run cut.tar true", &["cut.tar"]);
-    refused("echo hello > foreign; bulkhead run foreign true", &["foreign"]);
-    refused("head -c 100000 /dev/urandom > noise; bulkhead run noise true", &["noise"]);
-    refused("mkdir empty; bulkhead run empty true", &["empty"]);
-    refused("bulkhead run $BUSYBOX:other true", &["other"]);
+    refused("bulkhead run --rm missing.tar true", &["missing.tar", "no such file"]);
+    refused("head -c 100000 $BUSYBOX > cut.tar; bulkhead run --rm cut.tar true", &["cut.tar"]);
+    refused("echo hello > foreign; bulkhead run --rm foreign true", &["foreign"]);
+    refused("head -c 100000 /dev/urandom > noise; bulkhead run --rm noise true", &["noise"]);
+    refused("mkdir empty; bulkhead run --rm empty true", &["empty"]);
+    refused("bulkhead run --rm $BUSYBOX:other true", &["other"]);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn another_architectures_image_is_refused() {
 
 #[test]
 fn a_bomb_is_refused_before_it_goes_off() {
-    let bomb = "mkdir -p l/blobs/sha256; truncate -s 4G zeros; tar cf - zeros | gzip -1 > layer.gz";
+    let bomb = "mkdir -p l/blobs/sha256; truncate -s 1280M zeros; tar cf - zeros | gzip -1 > layer.gz";
     let script = format!(
         r#"{bomb}
         put() {{ d=$(sha256sum $1 | cut -d' ' -f1); s=$(stat -c %s $1); mv $1 l/blobs/sha256/$d; echo '"digest":"sha256:'$d'","size":'$s; }}
@@ -73,7 +73,7 @@ fn a_bomb_is_refused_before_it_goes_off() {
         manifest=$(put manifest)
         echo '{{"schemaVersion":2,"manifests":[{{"mediaType":"'$type'.manifest.v1+json",'$manifest'}}]}}' > l/index.json
         echo '{{"imageLayoutVersion":"1.0.0"}}' > l/oci-layout
-        bulkhead run l true"#
+        bulkhead run --rm l true"#
     );
     refused(&script, &["limit"]);
 }
@@ -82,28 +82,49 @@ fn a_bomb_is_refused_before_it_goes_off() {
 fn a_full_disk_is_named() {
     refused(
         "mkdir data; mount -t tmpfs -o size=300k tmpfs data
-         BULKHEAD_DATA_DIR=$t/data bulkhead run $BUSYBOX true; code=$?
+         BULKHEAD_DATA_DIR=$t/data bulkhead run --rm $BUSYBOX true; code=$?
          find data -type f >&2; umount data; exit $code",
         &["no space left"],
     );
 }
 
 #[test]
+fn a_disk_that_fills_while_files_are_copied_is_named() {
+    refused(
+        "trap 'bulkhead rm -f box >/dev/null 2>&1; rm -r $t' EXIT
+         bulkhead run -d --name box --storage 128m $BUSYBOX sleep 1000 >/dev/null
+         yes | head -c 150M > large; bulkhead cp -q large box:/large",
+        &["\"/large\" in the container", "No space left"],
+    );
+    refused(
+        "trap 'bulkhead rm -f box >/dev/null 2>&1; umount small; rm -r $t' EXIT
+         mkdir small; mount -t tmpfs -o size=300k tmpfs small
+         bulkhead run -d --name box $BUSYBOX sleep 1000 >/dev/null
+         bulkhead exec box dd if=/dev/zero of=/large bs=1M count=1 2>/dev/null; bulkhead cp -q box:/large small/",
+        &["large", "space left"],
+    );
+}
+
+#[test]
 fn an_unknown_user_is_named() {
-    refused("bulkhead run -u nobody-here $BUSYBOX true", &["nobody-here"]);
+    refused("bulkhead run --rm -u nobody-here $BUSYBOX true", &["nobody-here"]);
 }
 
 #[test]
 fn options_that_cannot_be_are_named() {
-    refused("bulkhead run -m 1m $BUSYBOX true", &["memory", "at least"]);
-    refused("bulkhead run -m lots $BUSYBOX true", &["lots"]);
-    refused("bulkhead run -w relative $BUSYBOX true", &["relative", "absolute"]);
-    refused("bulkhead run --cap-add FLY $BUSYBOX true", &["FLY"]);
-    refused("bulkhead run --env-file missing $BUSYBOX true", &["missing"]);
-    refused("bulkhead run --security-opt seccomp=missing $BUSYBOX true", &["missing"]);
-    refused("bulkhead run --name 'a b' $BUSYBOX true", &["a b"]);
-    refused("bulkhead run --entrypoint '' $BUSYBOX", &["no command"]);
-    refused("bulkhead run --privileged $BUSYBOX true", &["--privileged", "Usage"]);
+    refused("bulkhead run --rm -m 1m $BUSYBOX true", &["memory", "at least"]);
+    refused("bulkhead run --rm -m lots $BUSYBOX true", &["lots"]);
+    refused("bulkhead run --rm -w relative $BUSYBOX true", &["relative", "absolute"]);
+    refused("bulkhead run --rm --cap-add FLY $BUSYBOX true", &["FLY"]);
+    refused("bulkhead run --rm --env-file missing $BUSYBOX true", &["missing"]);
+    refused("bulkhead run --rm --security-opt seccomp=missing $BUSYBOX true", &["missing"]);
+    refused("bulkhead run --rm --name 'a b' $BUSYBOX true", &["a b"]);
+    refused("bulkhead run --rm --entrypoint '' $BUSYBOX", &["no command"]);
+    refused("bulkhead run --rm --no-such-option $BUSYBOX true", &["--no-such-option", "Usage"]);
+    refused("bulkhead run --rm --restart always $BUSYBOX true", &["--rm", "--restart"]);
+    refused("bulkhead run --rm --privileged $BUSYBOX true", &["--privileged", "not yet"]);
+    refused("bulkhead run --rm -p 80:80 $BUSYBOX true", &["--publish", "not yet", "networking"]);
+    refused("bulkhead run --rm -v /a:/b $BUSYBOX true", &["--volume", "not yet", "volumes"]);
 }
 
 /// A copy of the installation in `lib`, to be spoilt.
@@ -111,10 +132,12 @@ const COPY: &str = "cp -rL $(dirname $(readlink -f $(command -v bulkhead)))/../l
 
 #[test]
 fn an_installation_that_lacks_something_is_told() {
-    refused(&format!("{COPY}; rm lib/vmlinux; bulkhead run $BUSYBOX true"), &["vmlinux not found"]);
-    refused(&format!("{COPY}; echo none > lib/vmlinux; bulkhead run $BUSYBOX true"), &["kernel"]);
+    refused(&format!("{COPY}; rm lib/vmlinux; bulkhead run --rm $BUSYBOX true"), &["vmlinux not found"]);
+    refused(&format!("{COPY}; echo none > lib/vmlinux; bulkhead run --rm $BUSYBOX true"), &["kernel"]);
     refused(
-        &format!("{COPY}; head -c 1000000 lib/vmlinux > k; mv k lib/vmlinux; bulkhead run $BUSYBOX true"),
+        &format!(
+            "{COPY}; head -c 1000000 lib/vmlinux > k; mv k lib/vmlinux; bulkhead run --rm $BUSYBOX true"
+        ),
         &[],
     );
 }
@@ -122,7 +145,7 @@ fn an_installation_that_lacks_something_is_told() {
 #[test]
 fn a_guest_kernel_that_panics_is_told_with_its_last_words() {
     refused(
-        "BULKHEAD_KERNEL_ARGS='rdinit=/nowhere' bulkhead run $BUSYBOX true",
+        "BULKHEAD_KERNEL_ARGS='rdinit=/nowhere' bulkhead run --rm $BUSYBOX true",
         &["booting the guest", "panic"],
     );
 }
@@ -130,7 +153,7 @@ fn a_guest_kernel_that_panics_is_told_with_its_last_words() {
 #[test]
 fn a_guest_that_panics_while_it_runs_is_told() {
     let before = snapshot();
-    let run = sh("bulkhead run --cap-add ALL --security-opt seccomp=unconfined $BUSYBOX sh -c \
+    let run = sh("bulkhead run --rm --cap-add ALL --security-opt seccomp=unconfined $BUSYBOX sh -c \
                   'mount -o remount,rw /proc/sys 2>/dev/null; mkdir /p; mount -t proc proc /p && echo c > /p/sysrq-trigger; sleep 30'");
     if !run.stderr.contains("sysrq-trigger") {
         assert_eq!(run.code, 125, "{}", run.stderr);
@@ -142,19 +165,54 @@ fn a_guest_that_panics_while_it_runs_is_told() {
 #[test]
 fn the_vmm_killed_is_told_and_leaves_nothing() {
     let before = snapshot();
-    let run = background("bulkhead run --name victim $BUSYBOX sh -c 'echo up; exec sleep 1000' 2>&1");
-    output(&format!("kill -9 {}", listed("victim")["vmm_pid"]));
+    let run = background("bulkhead run --rm --name victim $BUSYBOX sh -c 'echo up; exec sleep 1000' 2>&1");
+    output(&format!("kill -9 {}", listed("victim")["VmmPid"]));
     assert_eq!(run.wait(), 125);
     assert_eq!(snapshot(), before);
 }
 
+/// The process that keeps a container, as pgrep(1) finds it.
+const SUPERVISOR: &str = "-x -f '[^ ]*bulkhead supervise .*'";
+
+/// Waits until those killed are gone: a signal is sent sooner than it has done its work.
+const GONE: &str = "while pgrep -x bulkhead >/dev/null; do sleep 0.1; done";
+
 #[test]
-fn bulkhead_killed_at_any_moment_is_cleaned_up_by_the_next_command() {
+fn a_supervisor_killed_at_any_moment_leaves_a_container_that_says_so() {
     let before = snapshot();
-    for delay in ["0.01", "0.05", "0.1", "0.2", "0.4", "0.8", "1.5", "3"] {
-        sh(&format!(
-            "bulkhead run $BUSYBOX sleep 1000 & sleep {delay}; kill -9 $!; wait $!; sleep 0.5; bulkhead ps"
+    for delay in ["0.05", "0.2", "0.8", "1.5", "3"] {
+        let run = sh(&format!(
+            "bulkhead run --name killed $BUSYBOX sleep 1000 & sleep {delay}
+             pkill -9 {SUPERVISOR}; pkill -9 -x bulkhead; wait $!; {GONE}
+             bulkhead ps -a --format '{{{{.State}}}} {{{{.Status}}}}'; bulkhead rm killed >&2"
         ));
-        assert_eq!(snapshot(), before, "killed after {delay} s");
+        let states = ["", "created Created", "exited Exited (137)"];
+        let known = states
+            .iter()
+            .any(|state| run.stdout.starts_with(state) && state.is_empty() == run.stdout.is_empty());
+        assert!(known, "killed after {delay} s: {run:?}");
+        assert_unchanged(&before, &format!("killed after {delay} s"));
     }
+}
+
+#[test]
+fn whoever_waits_is_told_that_the_supervisor_was_killed() {
+    let before = snapshot();
+    let run = background("bulkhead run --rm --name victim $BUSYBOX sh -c 'echo up; exec sleep 1000'");
+    output(&format!("pkill -9 {SUPERVISOR}"));
+    assert_eq!(run.wait(), 125);
+    output(&format!("{GONE}; bulkhead ps -a"));
+    assert_unchanged(&before, "the supervisor was killed");
+}
+
+#[test]
+fn a_killed_command_leaves_its_container_running() {
+    let before = snapshot();
+    let run = background("bulkhead run --rm --name orphan $BUSYBOX sh -c 'echo up; exec sleep 1000'");
+    output("pkill -9 -x -f 'bulkhead run .*'");
+    run.wait();
+    assert_eq!(output("bulkhead ps --format '{{.Names}} {{.State}}'"), "orphan running");
+    assert_eq!(output("bulkhead logs orphan"), "up");
+    assert_eq!(output("bulkhead stop -t 0 orphan"), "orphan");
+    assert_unchanged(&before, "the command was killed");
 }

@@ -136,6 +136,7 @@ fn a_forbidden_call_ends_the_process_and_is_reported() {
         (Thread::Main, "main"),
         (Thread::Vcpu, "vcpu"),
         (Thread::Blk, "blk"),
+        (Thread::Pmem, "pmem"),
         (Thread::Rng, "rng"),
         (Thread::Vsock, "vsock"),
     ] {

@@ -9,6 +9,7 @@ pub mod device;
 #[cfg(test)]
 pub(crate) mod mock_driver;
 pub mod pci;
+pub mod pmem;
 pub mod queue_thread;
 pub mod rng;
 pub mod vsock;

@@ -7,11 +7,12 @@ mod msi;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::arch::layout;
+use crate::file_memory::FileMemory;
 
 pub use msi::KvmMsiRouter;
 
@@ -71,4 +72,23 @@ pub fn set_memory(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), VmError> {
         unsafe { vm.set_user_memory_region(slot) }.map_err(|source| VmError::Memory { address, source })?;
     }
     Ok(())
+}
+
+/// Lets the guest read files as memory at an address; in the slot behind those of `ram`. They have to be mapped as
+/// long as the VM runs.
+pub fn set_file_memory(
+    vm: &VmFd,
+    ram: &GuestMemoryMmap,
+    files: &FileMemory,
+    address: u64,
+) -> Result<(), VmError> {
+    let slot = kvm_userspace_memory_region {
+        slot: u32::try_from(ram.num_regions()).unwrap_or(u32::MAX),
+        flags: KVM_MEM_READONLY,
+        guest_phys_addr: address,
+        memory_size: files.length(),
+        userspace_addr: files.address(),
+    };
+    // SAFETY: the slot is exactly one mapping of this process, and whoever calls keeps it mapped.
+    unsafe { vm.set_user_memory_region(slot) }.map_err(|source| VmError::Memory { address, source })
 }

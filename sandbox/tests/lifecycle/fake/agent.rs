@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -36,6 +37,8 @@ struct State {
     events: Option<UnixStream>,
     streams: HashMap<u64, UnixStream>,
     created: HashMap<String, (String, Stdio)>,
+    /// Standard inputs of processes that run.
+    inputs: HashMap<(String, String), UnixStream>,
     exited: HashMap<(String, String), u32>,
 }
 
@@ -100,6 +103,12 @@ impl Guest {
 
     fn run(self: Arc<Self>, container_id: String, exec_id: String, program: String, stdio: Stdio) {
         let (stdin, stdout) = (self.take_stream(stdio.stdin), self.take_stream(stdio.stdout));
+        // Nothing is ever said on it.
+        drop(self.take_stream(stdio.stderr));
+        if let Some(stdin) = &stdin {
+            let key = (container_id.clone(), exec_id.clone());
+            self.state.lock().unwrap().inputs.insert(key, stdin.try_clone().unwrap());
+        }
         std::thread::spawn(move || {
             if let (Some(mut stdin), Some(mut stdout)) = (stdin, stdout) {
                 io::copy(&mut stdin, &mut stdout).unwrap();
@@ -111,20 +120,37 @@ impl Guest {
                     let mut event = agent::Event::new();
                     event.set_out_of_memory(out);
                     self.tell(&event);
-                    self.exited(container_id, exec_id, 137);
+                    self.exited(container_id, exec_id, 137, true);
                 }
-                _ => self.exited(container_id, exec_id, 42),
+                _ => self.exited(container_id, exec_id, 42, false),
             }
         });
     }
 
-    fn exited(&self, container_id: String, exec_id: String, code: u32) {
+    /// Only the first end of a process counts.
+    fn exited(&self, container_id: String, exec_id: String, code: u32, out_of_memory: bool) {
         let key = (container_id.clone(), exec_id.clone());
-        self.state.lock().unwrap().exited.insert(key, code);
+        {
+            let mut state = self.state.lock().unwrap();
+            state.inputs.remove(&key);
+            if state.exited.contains_key(&key) {
+                return;
+            }
+            state.exited.insert(key, code);
+        }
         self.changed.notify_all();
         let mut event = agent::Event::new();
-        event.set_exit(Exit { container_id, exec_id, code, ..Default::default() });
+        event.set_exit(Exit { container_id, exec_id, code, out_of_memory, ..Default::default() });
         self.tell(&event);
+    }
+
+    /// A signal ends any process; it takes its streams along.
+    fn killed(&self, container_id: String, exec_id: String, signal: u32) {
+        let input = self.state.lock().unwrap().inputs.remove(&(container_id.clone(), exec_id.clone()));
+        self.exited(container_id, exec_id, 128 + signal, false);
+        if let Some(input) = input {
+            input.shutdown(Shutdown::Both).unwrap();
+        }
     }
 }
 
@@ -146,9 +172,8 @@ impl Agent for Service {
         let spec: oci_spec::runtime::Spec = serde_json::from_slice(&request.spec_json).unwrap();
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap();
         let mut state = self.0.state.lock().unwrap();
-        let complete = state.adopted
-            && request.rootfs.layers == ["layer0", "layer1"]
-            && request.rootfs.scratch == "scratch";
+        let complete =
+            state.adopted && request.rootfs.layers == ["pmem0"] && request.rootfs.scratch == "scratch";
         let result = if complete && args[0] != MISSING {
             state.created.insert(request.container_id, (args[0].clone(), request.stdio.unwrap_or_default()));
             create_container_response::Result::Created(Created { pid: 7, ..Default::default() })
@@ -186,7 +211,7 @@ impl Agent for Service {
     }
 
     async fn signal(&self, _: &TtrpcContext, request: SignalRequest) -> ttrpc::Result<SignalResponse> {
-        self.0.exited(request.container_id, request.exec_id, 128 + request.signal);
+        self.0.killed(request.container_id, request.exec_id, request.signal);
         Ok(SignalResponse::new())
     }
 

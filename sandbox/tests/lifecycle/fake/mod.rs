@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Process;
-use sandbox::{Installation, Label, SandboxConfig, Scratch, StateDir};
+use sandbox::{HostLimits, Installation, Label, SandboxConfig, Scratch, StateDir};
 
 pub(crate) use vmm::serve;
 
@@ -42,7 +42,9 @@ impl Host {
         }
         // The library starts the VMM without arguments; the script adds those that make this program one.
         // Nothing executable is written: another thread's fork could hold it open and so busy.
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lifecycle/fake/bulkhead-vmm.sh");
+        // The tests of other crates use this as well.
+        let script =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../sandbox/tests/lifecycle/fake/bulkhead-vmm.sh");
         symlink(script, host.root.join("bulkhead-vmm")).unwrap();
         symlink(std::env::current_exe().unwrap(), host.root.join("program")).unwrap();
         host
@@ -69,8 +71,9 @@ impl Host {
             hostname: "host".to_owned(),
             vcpus: 1,
             memory_limit: Some(256 << 20),
-            layers: vec![fs::File::open("/dev/null").unwrap(), fs::File::open("/dev/null").unwrap()],
-            scratch: Some(Scratch { directory: self.root.join("data"), size: 128 << 20 }),
+            image: vec![fs::File::open("/dev/null").unwrap(), fs::File::open("/dev/null").unwrap()],
+            scratch: Some(Scratch::Temporary { directory: self.root.join("data"), size: 128 << 20 }),
+            limits: HostLimits::default(),
         }
     }
 }

@@ -75,8 +75,8 @@ impl FakeVmm {
         self.command_line = launch.command_line;
         eprintln!("fake VMM of {} disks", launch.disks.len());
         let writable = launch.disks.iter().filter(|disk| !disk.read_only).count();
-        // /dev/kvm, kernel, initramfs, two layers, the scratch disk.
-        if descriptors.len() != 6 || launch.disks.len() != 3 || writable != 1 || self.is(REFUSE_LAUNCH) {
+        // /dev/kvm, kernel, initramfs, the image's two files, the scratch disk.
+        if descriptors.len() != 6 || launch.disks.len() != 2 || writable != 1 || self.is(REFUSE_LAUNCH) {
             self.reply(id, Err(Failure { message: "the kernel is no ELF file".to_owned() }), None);
             return;
         }

@@ -7,6 +7,7 @@
 //! 0xc000_0000  PCI memory window, up to the I/O APIC at 0xfec0_0000
 //! 0xfee0_0000  local APICs; KVM's own pages from 0xfffb_c000
 //! 0x1_0000_0000  RAM that found no place below the hole
+//! from a GiB on  a disk as persistent memory, behind all RAM
 //! ```
 
 use std::ops::Range;
@@ -41,6 +42,14 @@ pub fn ram(bytes: u64) -> Vec<Range<u64>> {
     [0..low, above].into_iter().filter(|range| !range.is_empty()).collect()
 }
 
+/// Where persistent memory begins, in a guest with so many bytes of RAM: aligned so that the kernel maps it in large
+/// pages.
+pub fn persistent_memory(bytes: u64) -> u64 {
+    const GIB: u64 = 1 << 30;
+    let ram_end = ram(bytes).last().map_or(0, |range| range.end);
+    ram_end.max(HOLE.end).div_ceil(GIB).saturating_mul(GIB)
+}
+
 /// The RAM the kernel may use: `ram` without the legacy hole.
 pub fn usable_ram(bytes: u64) -> Vec<Range<u64>> {
     let below_legacy = 0..LEGACY_HOLE.start.min(bytes);
@@ -61,6 +70,13 @@ mod tests {
         assert_eq!(ram(GIB), [0..GIB]);
         assert_eq!(ram(3 * GIB), [0..3 * GIB]);
         assert_eq!(ram(5 * GIB), [0..3 * GIB, 4 * GIB..6 * GIB]);
+    }
+
+    #[test]
+    fn persistent_memory_begins_behind_ram_and_hole() {
+        assert_eq!(persistent_memory(GIB), 4 * GIB);
+        assert_eq!(persistent_memory(5 * GIB), 6 * GIB);
+        assert_eq!(persistent_memory(5 * GIB + 4096), 7 * GIB);
     }
 
     proptest! {

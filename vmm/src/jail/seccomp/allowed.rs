@@ -142,6 +142,13 @@ pub(super) const BLK: &[Call] = &[
     call(libc::SYS_fallocate),
 ];
 
+pub(super) const PMEM: &[Call] = &[
+    // Its doorbell and commands. The guest reads without asking.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+];
+
 pub(super) const RNG: &[Call] = &[
     // Its doorbell and commands.
     call(libc::SYS_epoll_wait),

@@ -17,6 +17,7 @@ pub enum Thread {
     Main,
     Vcpu,
     Blk,
+    Pmem,
     Rng,
     Vsock,
 }
@@ -28,6 +29,7 @@ impl Thread {
             Self::Main => "main",
             Self::Vcpu => "vcpu",
             Self::Blk => "blk",
+            Self::Pmem => "pmem",
             Self::Rng => "rng",
             Self::Vsock => "vsock",
         }
@@ -40,6 +42,7 @@ impl Thread {
             Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK],
             Self::Vcpu => &[allowed::EVERY_THREAD, allowed::VCPU],
             Self::Blk => &[allowed::EVERY_THREAD, allowed::BLK],
+            Self::Pmem => &[allowed::EVERY_THREAD, allowed::PMEM],
             Self::Rng => &[allowed::EVERY_THREAD, allowed::RNG],
             Self::Vsock => &[allowed::EVERY_THREAD, allowed::VSOCK],
         }

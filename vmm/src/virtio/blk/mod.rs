@@ -1,6 +1,6 @@
-//! virtio-blk (virtio 1.3 §5.2) over a raw file.
+//! virtio-blk (virtio 1.3 §5.2) over raw files.
 //!
-//! `request` reads what the driver asks for, `disk` is the file it is asked of, `vectored` moves the bytes.
+//! `request` reads what the driver asks for, `disk` is what it is asked of, `vectored` moves the bytes.
 
 mod disk;
 mod request;
@@ -10,7 +10,7 @@ mod vectored;
 
 use std::io;
 
-pub use disk::{Access, Disk, DiskError};
+pub use disk::{Access, Disk, DiskError, disk_file};
 use request::Requests;
 
 use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
@@ -48,7 +48,7 @@ pub struct Blk {
 }
 
 impl Blk {
-    /// A disk over a file; `serial` is what GET_ID answers, cut at 20 bytes.
+    /// The device of a disk; `serial` is what GET_ID answers, cut at 20 bytes.
     pub fn new(disk: Disk, serial: &str, plan: ThreadPlan) -> io::Result<Self> {
         let changes = match disk.access() {
             Access::ReadOnly => F_RO,

@@ -48,13 +48,13 @@ impl Requests {
         match header.request {
             T_IN => {
                 let offset = self.range(header.sector, data_in.len())?;
-                self.disk.read(data_in.slices(), offset).map_err(|_| Failed::Io)?;
+                self.disk.read(data_in, offset).map_err(|_| Failed::Io)?;
                 Ok(data_in.len())
             }
             T_OUT => {
                 self.writable()?;
                 let offset = self.range(header.sector, data_out.len())?;
-                self.disk.write(data_out.slices(), offset).map_err(|_| Failed::Io).map(|()| 0)
+                self.disk.write(data_out, offset).map_err(|_| Failed::Io).map(|()| 0)
             }
             T_FLUSH => match self.disk.access() {
                 Access::ReadOnly => Ok(0),
@@ -105,7 +105,7 @@ impl Requests {
         }
     }
 
-    /// Where in the file a range of whole sectors on the disk begins, in bytes.
+    /// Where a range of whole sectors begins on the disk, in bytes.
     fn range(&self, sector: u64, length: u64) -> Result<u64, Failed> {
         let end = sector.checked_add(length.div_ceil(SECTOR)).ok_or(Failed::Io)?;
         if !length.is_multiple_of(SECTOR) || end > self.disk.sectors() {

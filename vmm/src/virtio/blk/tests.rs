@@ -47,11 +47,15 @@ fn rig(access: Access) -> Rig {
     let content: Vec<u8> = (0..SECTORS).flat_map(|sector| [sector as u8; 512]).collect();
     std::fs::write(file.path(), content).unwrap();
     let machine = MockMachine::new();
-    let disk = Disk::new(open(&file, access), access).unwrap();
+    let slot = add(&machine, vec![open(&file, access)], access);
+    Rig { file, machine, slot }
+}
+
+fn add(machine: &MockMachine, files: Vec<OwnedFd>, access: Access) -> Slot {
+    let disk = Disk::new(files, access).unwrap();
     let plan =
         ThreadPlan { name: "blk".to_owned(), confine: || Ok(()), ending: Arc::new(Ending::new().unwrap()) };
-    let slot = machine.add(Blk::new(disk, "serial-of-disk", plan).unwrap());
-    Rig { file, machine, slot }
+    machine.add(Blk::new(disk, "serial-of-disk", plan).unwrap())
 }
 
 fn open(file: &NamedTempFile, access: Access) -> OwnedFd {
@@ -123,6 +127,38 @@ fn sectors_are_read_into_any_number_of_buffers() {
     assert_eq!(driver.read_memory(DATA, 100), [3; 100]);
     assert_eq!(driver.read_memory(DATA + 0x2000, 412), [3; 412]);
     assert_eq!(driver.read_memory(DATA + 0x2000 + 412, 512), [4; 512]);
+}
+
+#[test]
+fn files_end_to_end_are_one_disk() {
+    let files: Vec<NamedTempFile> = [4_u8, 0, 1, 3]
+        .into_iter()
+        .scan(0, |next, sectors| {
+            let numbers = *next..*next + sectors;
+            *next += sectors;
+            let file = NamedTempFile::new().unwrap();
+            let content: Vec<u8> = numbers.flat_map(|sector| [sector; 512]).collect();
+            std::fs::write(file.path(), content).unwrap();
+            Some(file)
+        })
+        .collect();
+    let machine = MockMachine::new();
+    let opened = files.iter().map(|file| open(file, Access::ReadOnly)).collect();
+    let slot = add(&machine, opened, Access::ReadOnly);
+    let mut driver = MockDriver::bind(&machine, slot);
+    driver.start(F_VERSION_1 | F_INDIRECT, &[64]);
+    assert_eq!(driver.device_config(0, 8), 8);
+    for first in 0..8_u8 {
+        for count in 1..=8 - first {
+            let length = u32::from(count) * 512;
+            // Buffers whose bounds are none of the files'.
+            let buffers = [(DATA, 100, true), (DATA + 100, length - 100, true)];
+            assert_eq!(request(&mut driver, IN, first.into(), &buffers), (OK, length + 1));
+            let expected: Vec<u8> = (first..first + count).flat_map(|sector| [sector; 512]).collect();
+            assert_eq!(driver.read_memory(DATA, length as usize), expected, "{count} from {first}");
+        }
+    }
+    assert_eq!(request(&mut driver, IN, 7, &[(DATA, 1024, true)]).0, IOERR);
 }
 
 #[test]
@@ -213,13 +249,13 @@ fn a_read_only_disk_says_so_and_changes_nothing() {
 #[test]
 fn the_descriptor_must_be_open_as_the_disk_is_stated() {
     let file = NamedTempFile::new().unwrap();
-    let disk = |opened, stated| Disk::new(open(&file, opened), stated).map(drop);
+    let disk = |opened, stated| Disk::new(vec![open(&file, opened)], stated).map(drop);
     assert!(matches!(disk(Access::Writable, Access::ReadOnly), Err(DiskError::WritableDescriptor)));
     assert!(matches!(disk(Access::ReadOnly, Access::Writable), Err(DiskError::ReadOnlyDescriptor)));
     std::fs::write(file.path(), [0; 700]).unwrap();
     assert!(matches!(disk(Access::ReadOnly, Access::ReadOnly), Err(DiskError::Size(700))));
     let null = File::open("/dev/null").unwrap().into();
-    assert!(matches!(Disk::new(null, Access::ReadOnly), Err(DiskError::NoDisk)));
+    assert!(matches!(Disk::new(vec![null], Access::ReadOnly), Err(DiskError::NoDisk)));
 }
 
 #[test]

@@ -3,16 +3,16 @@
 use sandbox::{Cause, CreateError};
 
 /// Bulkhead itself failed, or was asked for what cannot be.
-pub(crate) const FAILED: u8 = 125;
+pub const FAILED: u8 = 125;
 
 /// The command was found and cannot be executed.
-const NOT_EXECUTABLE: u8 = 126;
+pub const NOT_EXECUTABLE: u8 = 126;
 
 /// The command was not found.
-const NOT_FOUND: u8 = 127;
+pub const NOT_FOUND: u8 = 127;
 
 /// For a process that could not be made.
-pub(crate) fn of_create_error(error: &CreateError) -> u8 {
+pub fn of_create_error(error: &CreateError) -> u8 {
     match error.cause() {
         Cause::CAUSE_COMMAND_NOT_FOUND => NOT_FOUND,
         Cause::CAUSE_COMMAND_NOT_EXECUTABLE => NOT_EXECUTABLE,

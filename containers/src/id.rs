@@ -1,4 +1,4 @@
-//! Ids of sandboxes and processes: chance keeps them apart.
+//! Ids of containers and processes: chance keeps them apart.
 
 use std::fmt::Write;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// 64 hexadecimal digits.
-pub(crate) fn random() -> io::Result<String> {
+pub fn random() -> io::Result<String> {
     let mut bytes = [0; 32];
     // Up to 256 bytes come whole (getrandom(2)).
     getrandom(&mut bytes, GetRandomFlags::empty())?;
@@ -18,6 +18,6 @@ pub(crate) fn random() -> io::Result<String> {
 }
 
 /// An id as people see it: its beginning.
-pub(crate) fn short(id: &str) -> &str {
+pub fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }

@@ -1,0 +1,137 @@
+//! The host's hold on a sandbox: a cgroup (v2) around its VMM, where limits are asked for and can be had.
+//!
+//! [`parent`] finds the place, [`settings`] turns limits into what is written to the cgroup's files. The record
+//! names the cgroup, so that whoever ends the sandbox, or sweeps up after it, removes it.
+
+mod limits;
+mod parent;
+mod settings;
+mod stats;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use self::parent::{Parent, ParentError};
+use self::settings::Setting;
+
+pub use limits::{CpuQuota, DeviceValue, HostLimits};
+pub use settings::SettingError;
+pub use stats::{HostStats, host_stats};
+
+/// How long killed processes may take to be gone.
+const KILL_GRACE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+#[derive(Debug, thiserror::Error)]
+pub enum LimitError {
+    #[error("cannot limit the sandbox on this host: {0}")]
+    Nowhere(String),
+    #[error(
+        "cannot set {option} on this host: its cgroups are without the controller \"{controller}\" here \
+         (`bulkhead doctor` says which limits work)"
+    )]
+    NoController { option: &'static str, controller: &'static str },
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    #[error("cannot set {option} in the cgroup {}", .path.display())]
+    Write { option: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot use the cgroup {}", .path.display())]
+    Use { path: PathBuf, source: io::Error },
+}
+
+/// A cgroup that is yet to be made.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    path: PathBuf,
+    settings: Vec<Setting>,
+}
+
+impl Plan {
+    /// What to make for a sandbox of this id, whose VM has this much memory in bytes; `None` if no limit is asked
+    /// for. A limit that cannot be had here is an error only when nothing but the host can enforce it: those on
+    /// processor time and memory, the guest does, too.
+    pub(crate) fn new(limits: &HostLimits, id: &str, memory: u64) -> Result<Option<Self>, LimitError> {
+        if *limits == HostLimits::default() {
+            return Ok(None);
+        }
+        let mut settings = settings::of(limits, memory)?;
+        let parent = match Parent::prepare() {
+            Ok(parent) => parent,
+            Err(_) if settings.iter().all(|setting| !setting.needed) => return Ok(None),
+            Err(error) => return Err(LimitError::Nowhere(nowhere(&error))),
+        };
+        let lacks = |setting: &Setting| !parent.controllers.iter().any(|name| name == setting.controller);
+        if let Some(Setting { option, controller, .. }) =
+            settings.iter().find(|setting| setting.needed && lacks(setting))
+        {
+            return Err(LimitError::NoController { option, controller });
+        }
+        settings.retain(|setting| !lacks(setting));
+        Ok(Some(Self { path: parent.path.join(id), settings }))
+    }
+
+    /// To be noted before [`make`](Self::make).
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the cgroup, and puts the limits in force.
+    pub(crate) fn make(&self) -> Result<(), LimitError> {
+        fs::create_dir(&self.path).map_err(|source| LimitError::Use { path: self.path.clone(), source })?;
+        for Setting { option, file, value, needed, .. } in &self.settings {
+            match fs::write(self.path.join(file), value) {
+                Err(source) if *needed => {
+                    return Err(LimitError::Write { option, path: self.path.clone(), source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a process into it, with all its threads.
+    pub(crate) fn take_in(&self, pid: u32) -> Result<(), LimitError> {
+        fs::write(self.path.join("cgroup.procs"), pid.to_string())
+            .map_err(|source| LimitError::Use { path: self.path.clone(), source })
+    }
+}
+
+/// Kills what is in a sandbox's cgroup, waits until it is gone, and removes it; it may be gone already.
+pub(crate) fn remove(cgroup: &Path) -> io::Result<()> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match fs::remove_dir(cgroup) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+        Err(error) if gone(&error) => return Ok(()),
+        result => return result,
+    }
+    // Before the kill, so that its effect is not missed.
+    let events = fs::File::open(cgroup.join("cgroup.events"))?;
+    fs::write(cgroup.join("cgroup.kill"), "1")?;
+    while populated(cgroup)? {
+        let mut changed = [PollFd::new(&events, PollFlags::PRI)];
+        if rustix::io::retry_on_intr(|| poll(&mut changed, Some(&KILL_GRACE)))? == 0 {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "killed processes do not end"));
+        }
+        // The next poll is for what changes after this read (kernfs, as sysfs: read to be told again).
+        let _ = rustix::io::pread(&events, &mut [0; 64], 0)?;
+    }
+    fs::remove_dir(cgroup)
+}
+
+fn populated(cgroup: &Path) -> io::Result<bool> {
+    Ok(fs::read_to_string(cgroup.join("cgroup.events"))?.lines().any(|line| line == "populated 1"))
+}
+
+/// Which limits can be had on this host: the controllers, or why there are none. For `bulkhead doctor`.
+pub(crate) fn available() -> Result<Vec<String>, String> {
+    Parent::look().map_err(|error| nowhere(&error))
+}
+
+fn nowhere(error: &ParentError) -> String {
+    match error {
+        ParentError::Use { source, .. } => format!("{error}: {source}"),
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,116 @@
+//! Files as memory of the guest, mapped read-only and end to end: their pages are those of the host's page cache, and
+//! so the same for all VMs that have these files.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::ptr;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+use crate::virtio::blk::{Access, DiskError, disk_file};
+
+/// The guest's kernel takes such memory in whole sections of this size (Linux, `memremap_compat_align`).
+const SECTION: u64 = 2 << 20;
+const PAGE: u64 = 4096;
+
+#[derive(Debug, thiserror::Error)]
+pub enum FileMemoryError {
+    #[error("cannot use a file of it")]
+    File(#[from] DiskError),
+    #[error("a file of {0} bytes is no whole number of pages")]
+    Size(u64),
+    #[error("it has no bytes, or more than there can be")]
+    Length,
+    #[error("cannot map it")]
+    Map(#[source] io::Error),
+}
+
+/// The mapping. What is behind the last file, up to a whole section, reads as zeroes.
+pub struct FileMemory {
+    start: *mut c_void,
+    length: usize,
+}
+
+impl FileMemory {
+    pub fn map(files: Vec<OwnedFd>) -> Result<Self, FileMemoryError> {
+        let mut sized = Vec::with_capacity(files.len());
+        let mut length: u64 = 0;
+        for file in files {
+            let (file, size) = disk_file(file, Access::ReadOnly)?;
+            if !size.is_multiple_of(PAGE) {
+                return Err(FileMemoryError::Size(size));
+            }
+            length = length.checked_add(size).ok_or(FileMemoryError::Length)?;
+            sized.push((file, usize::try_from(size).map_err(|_| FileMemoryError::Length)?));
+        }
+        let length = length.checked_next_multiple_of(SECTION).and_then(|length| usize::try_from(length).ok());
+        let length = length.filter(|length| *length > 0).ok_or(FileMemoryError::Length)?;
+        let failed = |errno: rustix::io::Errno| FileMemoryError::Map(errno.into());
+        let reserved = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: the kernel chooses a place where nothing is.
+        let start = unsafe { mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ, reserved) };
+        let memory = Self { start: start.map_err(failed)?, length };
+        let mut offset = 0;
+        for (file, size) in sized.iter().filter(|(_, size)| *size > 0) {
+            let flags = MapFlags::SHARED | MapFlags::FIXED;
+            // SAFETY: the place lies in the mapping just made, which nobody knows of yet.
+            unsafe { mmap(memory.start.byte_add(offset), *size, ProtFlags::READ, flags, file, 0) }
+                .map_err(failed)?;
+            offset += size;
+        }
+        Ok(memory)
+    }
+
+    /// In bytes.
+    pub fn length(&self) -> u64 {
+        self.length as u64
+    }
+
+    /// Where in this process it lies.
+    pub fn address(&self) -> u64 {
+        self.start.addr() as u64
+    }
+}
+
+impl Drop for FileMemory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own; the VM that has it as memory ends before.
+        let _ = unsafe { munmap(self.start, self.length) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn file(content: &[u8]) -> OwnedFd {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        File::open(file.path()).unwrap().into()
+    }
+
+    #[test]
+    fn files_lie_end_to_end_and_zeroes_behind_them() {
+        let files = vec![file(&[1; 8192]), file(&[]), file(&[2; 4096])];
+        let memory = FileMemory::map(files).unwrap();
+        assert_eq!(memory.length(), SECTION);
+        // SAFETY: the mapping is this long, and its files do not change.
+        let bytes = unsafe { std::slice::from_raw_parts(memory.start.cast::<u8>(), memory.length) };
+        assert!(bytes[..8192].iter().all(|byte| *byte == 1));
+        assert!(bytes[8192..12288].iter().all(|byte| *byte == 2));
+        assert!(bytes[12288..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn what_cannot_be_memory_is_refused() {
+        assert!(matches!(FileMemory::map(vec![file(&[0; 512])]), Err(FileMemoryError::Size(512))));
+        assert!(matches!(FileMemory::map(vec![]), Err(FileMemoryError::Length)));
+        let writable = tempfile::tempfile().unwrap().into();
+        assert!(matches!(
+            FileMemory::map(vec![writable]),
+            Err(FileMemoryError::File(DiskError::WritableDescriptor))
+        ));
+    }
+}
