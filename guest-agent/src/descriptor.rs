@@ -6,6 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
+/// The most bytes of one write. A vsock socket makes a packet of what it gets, in one piece of memory: up to eight
+/// pages with its header, which the kernel always finds. A longer one it may refuse where memory is in small pieces
+/// (ENOMEM; Linux, `PAGE_ALLOC_COSTLY_ORDER`), and the stream would end there.
+pub(crate) const WRITE_LEN: usize = 28 * 1024;
+
 /// A pipe, socket, terminal or watch, set to non-blocking and known to the runtime.
 pub(crate) struct Descriptor {
     fd: AsyncFd<OwnedFd>,
@@ -39,8 +44,9 @@ impl Descriptor {
     /// Waits until all bytes are taken.
     pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
+            let some = bytes.get(..WRITE_LEN).unwrap_or(bytes);
             let mut ready = self.fd.writable().await?;
-            match ready.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), bytes)?)) {
+            match ready.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), some)?)) {
                 Ok(written) => bytes = bytes.get(written?..).unwrap_or_default(),
                 Err(_would_block) => continue,
             }

@@ -11,9 +11,10 @@ use rustix::net::{Shutdown, shutdown};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, WRITE_LEN};
 
-const BUFFER_LEN: usize = 64 * 1024;
+/// About as much as a pipe holds.
+const BUFFER_LEN: usize = 2 * WRITE_LEN;
 
 /// How long a terminal may stay quiet, after its process has ended, before its output counts as drained. The
 /// kernel moves a terminal's output to the master from a work queue, so that "nothing there" may be early.
