@@ -165,6 +165,13 @@ async fn manage(command: Command, containers: &Containers, data: &DataDir, signa
             Command::Port(args) => done(commands::port::port(containers, &args)),
             Command::Events(args) => done(commands::events::events(containers, &args).await),
             Command::Rm(args) => all_done(&commands::rm::rm(containers, &args).await),
+            Command::Template(args) => {
+                let (state, mut out) = (containers.state(), io::stdout());
+                match commands::machine_template::machine_template(state, &args.verb, &mut out).await {
+                    Ok(errors) => all_done(&errors),
+                    Err(error) => done(Err(error)),
+                }
+            }
             _ => 0,
         }
     };

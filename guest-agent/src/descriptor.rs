@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// The most bytes of one write. A vsock socket makes a packet of what it gets, in one piece of memory: up to eight
@@ -52,6 +53,25 @@ impl Descriptor {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the other side is gone, and drops what it says until then. A vsock stream that went because its guest
+    /// goes on in another VM is in error, which to epoll is not the same as readable.
+    pub(crate) async fn ended(&self) -> io::Error {
+        loop {
+            let mut ready = match self.fd.ready(Interest::READABLE | Interest::ERROR).await {
+                Ok(ready) => ready,
+                Err(error) => return error,
+            };
+            if ready.ready().is_error() {
+                return io::ErrorKind::ConnectionReset.into();
+            }
+            match ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut [0; 64])?)) {
+                Ok(Ok(0)) => return io::ErrorKind::ConnectionReset.into(),
+                Ok(Err(error)) => return error,
+                Ok(Ok(_)) | Err(_) => {}
+            }
+        }
     }
 
     /// The descriptor, still non-blocking.

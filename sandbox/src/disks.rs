@@ -18,7 +18,7 @@ const PERSISTENT_MEMORY: &str = "pmem0";
 const SCRATCH_SERIAL: &str = "scratch";
 
 /// Descriptors on their way to the VMM, and the places by which the message names them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Descriptors {
     pub(crate) passed: Vec<OwnedFd>,
 }
@@ -29,6 +29,12 @@ impl Descriptors {
         let index = FdIndex(u8::try_from(self.passed.len()).unwrap_or(u8::MAX));
         self.passed.push(descriptor.into());
         index
+    }
+
+    /// The same, for a VMM that may not be the last to get them.
+    pub(crate) fn duplicate(&self) -> io::Result<Self> {
+        let passed = self.passed.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+        Ok(Self { passed })
     }
 }
 

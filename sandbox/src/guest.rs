@@ -89,12 +89,14 @@ impl Guest {
         Ok(Self { client: AgentClient::new(ttrpc::r#async::Client::new(socket)), dialer, events })
     }
 
-    /// Makes the guest someone: randomness, time and name of its own.
-    pub(crate) async fn adopt(&self, hostname: &str) -> Result<(), GuestError> {
+    /// Makes the guest someone: randomness, time and name of its own. `clock_behind` is how far its clock is known to
+    /// be behind, in ns.
+    pub(crate) async fn adopt(&self, hostname: &str, clock_behind: u64) -> Result<(), GuestError> {
         let request = AdoptRequest {
             entropy: entropy()?,
             wall_clock_ns: wall_clock_ns(),
             hostname: hostname.to_owned(),
+            clock_behind_ns: clock_behind,
             ..Default::default()
         };
         self.answer(self.client.adopt(Context::default(), &request)).await?;

@@ -34,6 +34,7 @@ mod sandbox;
 mod scratch;
 mod stats;
 mod streams;
+mod templates;
 mod timeline;
 mod vmm;
 
@@ -50,15 +51,16 @@ pub use events::EventError;
 pub use guest::{Guest, GuestError, Process};
 pub use installation::{
     IMAGE_DEVICE_VARIABLE, ImageDevice, Installation, InstallationError, KERNEL_ARGUMENTS_VARIABLE,
-    LIBDIR_VARIABLE,
+    LIBDIR_VARIABLE, TEMPLATES_VARIABLE,
 };
-pub use launch::{LaunchError, LaunchPhase};
+pub use launch::{LaunchError, LaunchPhase, build_template};
 pub use memory::{DEFAULT_MEMORY, GUEST_OVERHEAD, MIN_MEMORY, MemoryError};
 pub use process_id::ProcessId;
 pub use record::{Label, Record, RecordError, State, StateDir};
 pub use sandbox::Sandbox;
 pub use scratch::{ScratchError, make_disk};
 pub use stats::{CpuStats, GuestStats, IoStats, MemoryStats, PidStats, ProcessInfo, Processes};
+pub use templates::{TemplateError, TemplateInfo, Templates};
 pub use timeline::{Stamp, Timeline};
 pub use vmm::VmmError;
 pub use vmm_api::{ControlSocket, End, EndReason, ReceiveError, SendError};

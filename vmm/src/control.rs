@@ -6,28 +6,29 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, poll};
 use vmm_api::{ControlSocket, EndReason, Failure, Message, ReceiveError, Reply, Request, RequestId};
 
-use crate::devices::Devices;
 use crate::ending::Ending;
 use crate::error_chain::in_words;
-use crate::launch::DiskPart;
-use crate::machine::Machine;
+use crate::launch::{DiskPart, only_descriptor};
+use crate::save::save;
+use crate::start::Running;
 
 /// Serves the supervisor until the VM has to end.
-pub fn serve(control: &Arc<ControlSocket>, machine: &Machine, devices: &mut Devices) -> EndReason {
+pub fn serve(control: &Arc<ControlSocket>, running: &mut Running) -> EndReason {
+    let ending = Arc::clone(&running.machine.ending);
     loop {
-        if let Some(reason) = machine.ending.reason() {
+        if let Some(reason) = ending.reason() {
             return reason.clone();
         }
-        match wait(control, &machine.ending) {
+        match wait(control, &ending) {
             Ok(true) => {
-                if let Err(reason) = serve_one(control, machine, devices) {
-                    machine.ending.end(reason);
+                if let Err(reason) = serve_one(control, running) {
+                    ending.end(reason);
                 }
             }
             Ok(false) => {}
             Err(error) => {
                 let message = format!("cannot wait for the supervisor: {error}");
-                machine.ending.end(EndReason::Internal { message });
+                ending.end(EndReason::Internal { message });
             }
         }
     }
@@ -45,13 +46,9 @@ fn wait(control: &ControlSocket, ending: &Ending) -> std::io::Result<bool> {
     Ok(request && !ended)
 }
 
-fn serve_one(
-    control: &Arc<ControlSocket>,
-    machine: &Machine,
-    devices: &mut Devices,
-) -> Result<(), EndReason> {
+fn serve_one(control: &Arc<ControlSocket>, running: &mut Running) -> Result<(), EndReason> {
     let ((id, request), descriptors) = control.receive::<(RequestId, Request)>().map_err(hangup)?;
-    match answer(id, request, descriptors, machine, devices) {
+    match answer(id, request, descriptors, running) {
         Answer::Now(result) => reply(control, id, result).map_err(|error| lost(&error))?,
         Answer::Later => {}
         Answer::Stop => {
@@ -69,15 +66,14 @@ enum Answer {
     Stop,
 }
 
-fn answer(
-    id: RequestId,
-    request: Request,
-    descriptors: Vec<OwnedFd>,
-    machine: &Machine,
-    devices: &mut Devices,
-) -> Answer {
+fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &mut Running) -> Answer {
+    let Running { machine, devices, .. } = &mut *running;
     Answer::Now(match request {
-        Request::Launch(_) => Err(failure("the VM runs already")),
+        Request::Launch(_) | Request::Resume(_) => Err(failure("the VM runs already")),
+        Request::Save { state } => only_descriptor(state, descriptors, "the VM's state")
+            .map_err(|error| failure(in_words(&error)))
+            .and_then(|file| save(running, &file).map_err(|error| failure(in_words(&error))))
+            .map(|()| Reply::Saved),
         Request::AddDisk(disk) => DiskPart::new(disk, descriptors)
             .map_err(|error| failure(in_words(&error)))
             .and_then(|disk| devices.add_disk(machine, disk).map_err(|error| failure(in_words(&error))))

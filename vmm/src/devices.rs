@@ -46,12 +46,8 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Adds the devices to the machine's bus; their threads run from here on.
-    pub fn attach(
-        machine: &Machine,
-        disks: Vec<DiskPart>,
-        control: Arc<ControlSocket>,
-    ) -> Result<Self, DeviceError> {
+    /// Adds the devices every VM has to the machine's bus; their threads run from here on.
+    pub fn attach(machine: &Machine, control: Arc<ControlSocket>) -> Result<Self, DeviceError> {
         let rng = Rng::new(ThreadPlan {
             name: "rng".to_owned(),
             confine: || seccomp::confine(seccomp::Thread::Rng),
@@ -63,11 +59,11 @@ impl Devices {
             Vsock::new(sink, Arc::clone(&machine.ending), || seccomp::confine(seccomp::Thread::Vsock))
                 .map_err(DeviceError::Vsock)?;
         seat(machine, Box::new(vsock))?;
-        let mut devices = Self { vsock: handle, disks: BTreeMap::new() };
-        for disk in disks {
-            devices.add_disk(machine, disk)?;
-        }
-        Ok(devices)
+        Ok(Self { vsock: handle, disks: BTreeMap::new() })
+    }
+
+    pub fn has_disks(&self) -> bool {
+        !self.disks.is_empty()
     }
 
     /// The guest sees the disk when it rescans its bus.

@@ -23,6 +23,8 @@ pub mod machine;
 pub mod memory;
 pub mod pci;
 pub mod platform;
+pub mod save;
+pub mod saved;
 pub mod stamps;
 pub mod start;
 pub mod streams;

@@ -1,4 +1,4 @@
-//! A VM's start, from its description to running vCPUs, as one recipe.
+//! A VM's start, from its description to running vCPUs, as one recipe; and another for a VM that was saved.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,15 +9,18 @@ use vmm_api::{ControlSocket, EndReason};
 use crate::arch::boot::{self, BootError};
 use crate::arch::cpuid::{Cpuid, CpuidError};
 use crate::arch::layout;
+use crate::arch::state::{StateError, msrs_of_state};
 use crate::devices::{DeviceError, Devices};
 use crate::ending::Ending;
 use crate::error_chain::in_words;
 use crate::file_memory::{FileMemory, FileMemoryError};
 use crate::jail::{self, JailError, seccomp};
-use crate::launch::Parts;
+use crate::launch::{DiskParts, Parts, SavedParts};
 use crate::machine::{Machine, MachineError};
 use crate::memory::{self, MemoryError};
-use crate::stamps::Stamps;
+use crate::pci::RestoreError;
+use crate::saved::{SavedError, SavedVm};
+use crate::stamps::{Stamps, wall_clock};
 use crate::vcpu::{self, RunningVcpus, VcpuError};
 use crate::vm::{self, VmError};
 
@@ -41,6 +44,12 @@ pub enum StartError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Vcpu(#[from] VcpuError),
+    #[error(transparent)]
+    Saved(#[from] SavedError),
+    #[error("KVM does not take a saved VM's state")]
+    State(#[from] StateError),
+    #[error("a saved VM's devices are not those of this program")]
+    Restore(#[from] RestoreError),
     #[error("the main thread's system calls cannot be confined: {0}")]
     Confine(EndReason),
     #[error("cannot make an event")]
@@ -51,9 +60,21 @@ pub enum StartError {
 pub struct Running {
     pub machine: Machine,
     pub devices: Devices,
-    pub vcpus: RunningVcpus,
-    _vm: Arc<VmFd>,
-    _file_memory: Option<FileMemory>,
+    /// None once it is saved.
+    pub vcpus: Option<RunningVcpus>,
+    pub vm: Arc<VmFd>,
+    pub saving: Option<Saving>,
+    pub file_memory: Option<FileMemory>,
+    /// As of [`Reply::Launched`](vmm_api::Reply::Launched).
+    pub clock_behind: u64,
+}
+
+/// What has to be known of a VM that may be saved; for its memory is a file.
+pub struct Saving {
+    /// Guest memory, in bytes.
+    pub memory: u64,
+    /// The model-specific registers that are a vCPU's state.
+    pub msrs: Vec<u32>,
 }
 
 pub fn start(
@@ -68,24 +89,24 @@ pub fn start(
     let vm = vm::create(&kvm)?;
     stamps.mark("kvm");
 
-    let memory = memory::allocate(parts.memory)?;
+    let saving = match &parts.memory_file {
+        Some(_) => Some(Saving { memory: parts.memory, msrs: msrs_of_state(&kvm)? }),
+        None => None,
+    };
+    let memory = match parts.memory_file.take() {
+        Some(file) => memory::in_file(parts.memory, file)?,
+        None => memory::allocate(parts.memory)?,
+    };
     vm::set_memory(&vm, &memory)?;
-    let file_memory = parts.persistent_memory.take().map(FileMemory::map).transpose()?;
-    let file_memory_at = layout::persistent_memory(parts.memory);
-    if let Some(files) = &file_memory {
-        vm::set_file_memory(&vm, &memory, files, file_memory_at)?;
-    }
     stamps.mark("memory");
 
     let entry = boot::load(&memory, parts.memory, parts.vcpus, &mut parts.boot)?;
     stamps.mark("kernel");
 
     let ending = Arc::new(Ending::new().map_err(StartError::Ending)?);
-    let machine = Machine::new(&vm, memory, ending)?;
-    let mut devices = Devices::attach(&machine, parts.disks, Arc::clone(control))?;
-    if let Some(files) = &file_memory {
-        devices.add_persistent_memory(&machine, file_memory_at..file_memory_at + files.length())?;
-    }
+    let machine = Machine::new(&vm, memory, ending, None)?;
+    let mut devices = Devices::attach(&machine, Arc::clone(control))?;
+    let file_memory = add_disks(parts.disks, parts.memory, &vm, &machine, &mut devices)?;
     stamps.mark("devices");
 
     let cpuid = Cpuid::new(&kvm, parts.vcpus)?;
@@ -93,13 +114,67 @@ pub fn start(
     let vcpus = machine.run(vcpus)?;
     seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
     stamps.mark("vcpus");
-    Ok(Running { machine, devices, vcpus, _vm: vm, _file_memory: file_memory })
+    Ok(Running { machine, devices, vcpus: Some(vcpus), vm, saving, file_memory, clock_behind: 0 })
+}
+
+/// Lets a saved VM go on. Nothing of it runs before all of it is there.
+pub fn resume(
+    parts: SavedParts,
+    control: &Arc<ControlSocket>,
+    stamps: &mut Stamps,
+) -> Result<Running, StartError> {
+    jail::enter(parts.identity)?;
+    stamps.mark("jail");
+
+    let kvm: Kvm = vm::open(parts.kvm)?;
+    let vm = vm::create(&kvm)?;
+    stamps.mark("kvm");
+
+    let saved = SavedVm::read(&parts.state)?;
+    let memory = memory::from_file(saved.shape.memory, parts.memory)?;
+    vm::set_memory(&vm, &memory)?;
+    stamps.mark("memory");
+
+    let ending = Arc::new(Ending::new().map_err(StartError::Ending)?);
+    let machine = Machine::new(&vm, memory, ending, Some(&saved.console))?;
+    let mut devices = Devices::attach(&machine, Arc::clone(control))?;
+    parts.listen.into_iter().for_each(|port| devices.vsock.listen(port));
+    stamps.mark("devices");
+
+    let vcpus = vcpu::restore(&vm, &saved.vcpus)?;
+    let clock_behind = wall_clock().saturating_sub(saved.shape.taken);
+    saved.chips.put_into(&vm)?;
+    // Last: a device may interrupt at once.
+    machine.pci.restore(&saved.pci)?;
+    let file_memory = add_disks(parts.disks, saved.shape.memory, &vm, &machine, &mut devices)?;
+    let vcpus = machine.run(vcpus)?;
+    seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
+    stamps.mark("vcpus");
+    Ok(Running { machine, devices, vcpus: Some(vcpus), vm, saving: None, file_memory, clock_behind })
+}
+
+/// Adds the disks a VM with so many bytes of memory has from the start.
+fn add_disks(
+    disks: DiskParts,
+    memory: u64,
+    vm: &VmFd,
+    machine: &Machine,
+    devices: &mut Devices,
+) -> Result<Option<FileMemory>, StartError> {
+    for disk in disks.block {
+        devices.add_disk(machine, disk)?;
+    }
+    let Some(files) = disks.persistent_memory.map(FileMemory::map).transpose()? else { return Ok(None) };
+    let address = layout::persistent_memory(memory);
+    vm::set_file_memory(vm, &machine.memory, &files, address)?;
+    devices.add_persistent_memory(machine, address..address + files.length())?;
+    Ok(Some(files))
 }
 
 impl Running {
     /// Takes the vCPUs out of the guest; nothing of it runs any more.
     pub fn stop(self) -> Machine {
-        self.vcpus.stop();
+        drop(self.vcpus.map(RunningVcpus::stop));
         self.machine
     }
 }

@@ -35,6 +35,8 @@ pub struct AdoptRequest {
     pub wall_clock_ns: i64,
     // @@protoc_insertion_point(field:bulkhead.agent.v1.AdoptRequest.hostname)
     pub hostname: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.AdoptRequest.clock_behind_ns)
+    pub clock_behind_ns: u64,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.AdoptRequest.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -71,6 +73,9 @@ impl ::protobuf::Message for AdoptRequest {
                 26 => {
                     self.hostname = is.read_string()?;
                 },
+                32 => {
+                    self.clock_behind_ns = is.read_uint64()?;
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -92,6 +97,9 @@ impl ::protobuf::Message for AdoptRequest {
         if !self.hostname.is_empty() {
             my_size += ::protobuf::rt::string_size(3, &self.hostname);
         }
+        if self.clock_behind_ns != 0 {
+            my_size += ::protobuf::rt::uint64_size(4, self.clock_behind_ns);
+        }
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
@@ -106,6 +114,9 @@ impl ::protobuf::Message for AdoptRequest {
         }
         if !self.hostname.is_empty() {
             os.write_string(3, &self.hostname)?;
+        }
+        if self.clock_behind_ns != 0 {
+            os.write_uint64(4, self.clock_behind_ns)?;
         }
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
@@ -127,6 +138,7 @@ impl ::protobuf::Message for AdoptRequest {
         self.entropy.clear();
         self.wall_clock_ns = 0;
         self.hostname.clear();
+        self.clock_behind_ns = 0;
         self.special_fields.clear();
     }
 
@@ -135,6 +147,7 @@ impl ::protobuf::Message for AdoptRequest {
             entropy: ::std::vec::Vec::new(),
             wall_clock_ns: 0,
             hostname: ::std::string::String::new(),
+            clock_behind_ns: 0,
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance

@@ -21,7 +21,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Images",
         &["pull", "push", "images", "rmi", "tag", "history", "load", "save", "import", "login", "logout"],
     ),
-    ("Disk and machine", &["df", "prune", "doctor", "completion"]),
+    ("Disk and machine", &["df", "prune", "template", "doctor", "completion"]),
     ("By their longer names", &["container", "image", "system"]),
 ];
 

@@ -38,6 +38,7 @@ mod log_options;
 mod login;
 mod logout;
 mod logs;
+mod machine_template;
 mod memory;
 mod moment;
 mod not_yet;
@@ -101,6 +102,9 @@ pub(crate) use load::LoadArgs;
 pub(crate) use login::LoginArgs;
 pub(crate) use logout::LogoutArgs;
 pub(crate) use logs::{LogsArgs, Tail};
+pub(crate) use machine_template::{
+    TemplateArgs, TemplateBuildArgs, TemplateLsArgs, TemplateRmArgs, TemplateVerb,
+};
 pub(crate) use memory::Memory;
 pub(crate) use moment::{Moment, MomentError};
 pub(crate) use not_yet::NotYet;
@@ -177,6 +181,7 @@ pub(crate) enum Command {
     ImageNoun(ImageNounArgs),
     #[command(name = "system")]
     SystemNoun(SystemNounArgs),
+    Template(TemplateArgs),
     Doctor(DoctorArgs),
     Completion(CompletionArgs),
     /// Print the manual page

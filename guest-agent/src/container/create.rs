@@ -18,7 +18,7 @@ use super::rootfs::{Rootfs, RootfsError};
 use super::spec::{self, Additions, SpecError};
 use super::stdio::{self, Carriage, ProcessSide};
 use super::user::UserError;
-use crate::{error_chain, failure, log};
+use crate::{disks, error_chain, failure, log};
 
 /// A container, with its first process or without any.
 pub(super) struct Created {
@@ -53,6 +53,7 @@ pub(super) async fn create(
     let host_ends = stdio::claim(&environment.streams, &stdio_request)
         .await
         .map_err(|error| failure::at(Phase::PHASE_REQUEST, &error))?;
+    find_disks(request.rootfs.as_ref()).await?;
     let cgroup = Cgroup::create(&id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
     let made = async {
         let bundle = make_bundle(environment, request, cgroup.spec_path()).await?;
@@ -93,6 +94,7 @@ pub(super) async fn mount(
     request: MountContainerRequest,
 ) -> Result<Created, Failure> {
     let id = &request.container_id;
+    find_disks(request.rootfs.as_ref()).await?;
     let cgroup = Cgroup::create(id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
     let (dir, state_dir) = (environment.containers_dir.join(id), environment.launcher.state_dir.join(id));
     let disks = request.rootfs.unwrap_or_default();
@@ -109,6 +111,14 @@ pub(super) async fn mount(
             Err(error.failure())
         }
     }
+}
+
+/// Those of a guest that did not boot with them are on its bus, and not looked for yet.
+async fn find_disks(rootfs: Option<&agent::Rootfs>) -> Result<(), Failure> {
+    let Some(rootfs) = rootfs else { return Ok(()) };
+    let scratch = Some(&rootfs.scratch).filter(|serial| !serial.is_empty());
+    let serials: Vec<_> = rootfs.layers.iter().chain(scratch).cloned().collect();
+    disks::attach(&serials).await.map_err(|error| failure::at(Phase::PHASE_DISKS, &error))
 }
 
 fn mount_rootfs(dir: &Path, disks: &agent::Rootfs) -> Result<Rootfs, BundleError> {

@@ -15,6 +15,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::arch::cpuid::Cpuid;
 use crate::arch::registers::{self, RegistersError};
+use crate::arch::state::{StateError, VcpuState};
 use crate::bus::Bus;
 use crate::ending::Ending;
 pub use exits::ExitCounts;
@@ -28,6 +29,8 @@ pub enum VcpuError {
     Cpuid(u8, #[source] kvm_ioctls::Error),
     #[error("vCPU {0} cannot be prepared for the kernel's entry")]
     Registers(u8, #[source] RegistersError),
+    #[error("vCPU {0} cannot go on from its saved state")]
+    Restore(u8, #[source] StateError),
     #[error("vCPU {0}'s thread cannot be set up")]
     Thread(u8, #[source] io::Error),
 }
@@ -61,6 +64,23 @@ pub fn create(vm: &VmFd, cpuid: &Cpuid, count: u8, entry: u64) -> Result<Vec<Vcp
         .collect()
 }
 
+/// Creates vCPUs that go on from where saved ones were.
+pub fn restore(vm: &VmFd, states: &[VcpuState]) -> Result<Vec<Vcpu>, VcpuError> {
+    let restore = |(index, state): (u8, &VcpuState)| {
+        let fd = vm.create_vcpu(index.into()).map_err(|error| VcpuError::Create(index, error))?;
+        state.put_into(&fd).map_err(|error| VcpuError::Restore(index, error))?;
+        Ok(Vcpu { index, fd })
+    };
+    (0u8..).zip(states).map(restore).collect()
+}
+
+impl Vcpu {
+    /// Of one that has been taken out of the guest.
+    pub fn state(&self, msrs: &[u32]) -> Result<VcpuState, StateError> {
+        VcpuState::of(&self.fd, msrs)
+    }
+}
+
 fn prepare(fd: &VcpuFd, cpuid: &CpuId, entry: Option<u64>) -> Result<(), RegistersError> {
     registers::enable_states(fd, cpuid)?;
     registers::set_msrs(fd)?;
@@ -69,7 +89,7 @@ fn prepare(fd: &VcpuFd, cpuid: &CpuId, entry: Option<u64>) -> Result<(), Registe
 
 /// The vCPUs' threads. They end when told to, not when this is dropped.
 pub struct RunningVcpus {
-    threads: Vec<(JoinHandle<()>, ImmediateExit)>,
+    threads: Vec<(JoinHandle<Option<Vcpu>>, ImmediateExit)>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -86,7 +106,7 @@ impl RunningVcpus {
             let index = vcpu.index;
             let started = running.start_one(vcpu, surroundings.clone(), confine);
             if let Err(error) = started {
-                running.stop();
+                drop(running.stop());
                 return Err(VcpuError::Thread(index, error));
             }
         }
@@ -95,7 +115,7 @@ impl RunningVcpus {
 
     fn start_one(
         &mut self,
-        vcpu: Vcpu,
+        mut vcpu: Vcpu,
         surroundings: Surroundings,
         confine: fn() -> Result<(), EndReason>,
     ) -> io::Result<()> {
@@ -104,16 +124,17 @@ impl RunningVcpus {
         let thread = std::thread::Builder::new().name(format!("vcpu{}", vcpu.index)).spawn(move || {
             if let Err(reason) = confine() {
                 surroundings.ending.end(reason);
-                return;
+                return None;
             }
-            run(vcpu.fd, &surroundings, &stopping);
+            run(&mut vcpu.fd, &surroundings, &stopping);
+            Some(vcpu)
         })?;
         self.threads.push((thread, immediate_exit));
         Ok(())
     }
 
-    /// Takes every vCPU out of the guest and waits until its thread is gone.
-    pub fn stop(self) {
+    /// Takes every vCPU out of the guest, its last exit completed, and waits until its thread is gone.
+    pub fn stop(self) -> Vec<Vcpu> {
         self.stopping.store(true, Ordering::SeqCst);
         for (thread, immediate_exit) in &self.threads {
             // A thread before KVM_RUN sees the flag, one within it gets the signal.
@@ -121,9 +142,7 @@ impl RunningVcpus {
             // Fails only for a thread that is gone.
             let _ = thread.kill(SIGRTMIN());
         }
-        for (thread, _) in self.threads {
-            let _ = thread.join();
-        }
+        self.threads.into_iter().filter_map(|(thread, _)| thread.join().ok().flatten()).collect()
     }
 }
 
@@ -133,9 +152,9 @@ fn ignore_kicks() -> io::Result<()> {
     Ok(register_signal_handler(SIGRTMIN(), nothing)?)
 }
 
-fn run(mut fd: VcpuFd, surroundings: &Surroundings, stopping: &AtomicBool) {
+fn run(fd: &mut VcpuFd, surroundings: &Surroundings, stopping: &AtomicBool) {
     while !stopping.load(Ordering::SeqCst) {
-        if let Some(reason) = run_once(&mut fd, surroundings) {
+        if let Some(reason) = run_once(fd, surroundings) {
             surroundings.ending.end(reason);
         }
         // A guest that switched itself off runs no further.
@@ -143,6 +162,10 @@ fn run(mut fd: VcpuFd, surroundings: &Surroundings, stopping: &AtomicBool) {
             return;
         }
     }
+    // What the guest reads by an exit gets into its registers when it is next entered, which `immediate_exit` makes a
+    // matter of that alone (Linux Documentation/virt/kvm/api.rst §5, KVM_EXIT_MMIO).
+    fd.set_kvm_immediate_exit(1);
+    let _ = fd.run().is_err();
 }
 
 /// Enters the guest and serves one exit; returns why the VM ends if it does. A string instruction's exit

@@ -29,6 +29,10 @@ pub trait VirtioDevice: Send {
 
     /// Back to the state before `activate`: when this returns the device touches guest memory no more.
     fn reset(&mut self);
+
+    /// As `reset`, and gives the queues back as far as it has got: all that it took from one is done. By index; those it
+    /// does not use may be missing.
+    fn pause(&mut self) -> Vec<Option<ActiveQueue>>;
 }
 
 /// What a device works with once its driver is ready.
@@ -39,6 +43,8 @@ pub struct Activation {
     /// By index; a queue the driver did not enable is `None`.
     pub queues: Vec<Option<ActiveQueue>>,
     pub interrupt: Arc<dyn VirtioInterrupt>,
+    /// The driver was another VM's, which was saved: it knows of no device that it lost.
+    pub resumed: bool,
 }
 
 /// A queue and the event its doorbell rings.

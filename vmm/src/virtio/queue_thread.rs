@@ -43,7 +43,7 @@ pub struct QueueThread {
 enum Command {
     Serve(Box<Served>),
     /// Lets go of the queue and of guest memory, then answers.
-    Release(Sender<()>),
+    Release(Sender<Option<ActiveQueue>>),
     Quit,
 }
 
@@ -78,13 +78,11 @@ impl QueueThread {
         if self.send(Command::Serve(Box::new(served))) { Ok(()) } else { Err(ActivateError::ThreadGone) }
     }
 
-    /// Returns once the thread has let go of the queue and of guest memory.
-    pub fn release(&self) {
+    /// Returns once the thread has let go of the queue and of guest memory; with the queue, if it had one.
+    pub fn release(&self) -> Option<ActiveQueue> {
         let (done, wait) = channel();
-        if self.send(Command::Release(done)) {
-            // An error means that the thread is gone, and its hold on guest memory with it.
-            let _ = wait.recv();
-        }
+        // An error means that the thread is gone, and its hold on guest memory with it.
+        if self.send(Command::Release(done)) { wait.recv().ok().flatten() } else { None }
     }
 
     fn send(&self, command: Command) -> bool {
@@ -152,12 +150,13 @@ impl<H: RequestHandler> Server<H> {
                     self.served = Some(served);
                 }
                 Command::Release(done) => {
-                    if let Some(served) = self.served.take() {
-                        let doorbell = served.queue.doorbell.as_raw_fd();
+                    let queue = self.served.take().map(|served| served.queue);
+                    if let Some(queue) = &queue {
+                        let doorbell = queue.doorbell.as_raw_fd();
                         self.epoll.ctl(ControlOperation::Delete, doorbell, EpollEvent::default())?;
                     }
                     // Whoever asked may have stopped waiting.
-                    let _ = done.send(());
+                    let _ = done.send(queue);
                 }
                 Command::Quit => return Ok(Obeyed::Quit),
             }

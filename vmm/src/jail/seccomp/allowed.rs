@@ -116,6 +116,20 @@ pub(super) const MAIN: &[Call] = &[
     when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NAME as u32)]),
     when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NO_NEW_PRIVS as u32)]),
     when(libc::SYS_seccomp, &[Is(0, libc::SECCOMP_SET_MODE_FILTER)]),
+    // The state of a VM that is saved, and its file.
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_IRQCHIP)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_CLOCK)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_REGS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_SREGS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_MSRS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_LAPIC)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_CPUID2)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_MP_STATE)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_VCPU_EVENTS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_DEBUGREGS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_XSAVE)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_XCRS)]),
+    call(libc::SYS_pwrite64),
     // Kicks that take the vCPUs out of the guest: see vcpu::RunningVcpus::stop.
     call(libc::SYS_tgkill),
 ];
@@ -186,6 +200,18 @@ const THREAD_FLAGS: u32 = (libc::CLONE_VM
 // linux/kvm.h
 const KVM_RUN: u32 = 0xae80;
 const KVM_SET_GSI_ROUTING: u32 = 0x4008_ae6a;
+const KVM_GET_CLOCK: u32 = 0x8030_ae7c;
+const KVM_GET_REGS: u32 = 0x8090_ae81;
+const KVM_GET_SREGS: u32 = 0x8138_ae83;
+const KVM_GET_LAPIC: u32 = 0x8400_ae8e;
+const KVM_GET_MP_STATE: u32 = 0x8004_ae98;
+const KVM_GET_VCPU_EVENTS: u32 = 0x8040_ae9f;
+const KVM_GET_DEBUGREGS: u32 = 0x8080_aea1;
+const KVM_GET_XSAVE: u32 = 0x9000_aea4;
+const KVM_GET_XCRS: u32 = 0x8188_aea6;
+const KVM_GET_MSRS: u32 = 0xc008_ae88;
+const KVM_GET_CPUID2: u32 = 0xc008_ae91;
+const KVM_GET_IRQCHIP: u32 = 0xc208_ae62;
 const KVM_IRQFD: u32 = 0x4020_ae76;
 const KVM_IOEVENTFD: u32 = 0x4040_ae79;
 

@@ -61,7 +61,10 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new() -> (Self, Slot) {
-        let machine = MockMachine::new();
+        Self::with(MockMachine::new())
+    }
+
+    pub(super) fn with(machine: MockMachine) -> (Self, Slot) {
         let (sender, arrivals) = channel();
         let ending = Arc::new(Ending::new().unwrap());
         let sink = Arc::new(Supervisor(Mutex::new(sender)));

@@ -25,7 +25,7 @@ use vmm_api::{EndReason, GUEST_CID};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::ending::Ending;
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, ActiveQueue, VirtioDevice};
 use streams::{AnnouncedPorts, Command, CommandSender};
 pub use streams::{ConnectError, StreamSink, VsockHandle};
 use worker::Worker;
@@ -39,6 +39,7 @@ const F_STREAM: u64 = 1 << 0;
 /// virtio 1.3 §5.10.2.
 const QUEUE_RX: usize = 0;
 const QUEUE_TX: usize = 1;
+const QUEUE_EVENT: usize = 2;
 
 /// Receive, transmit, event. Linux keeps the whole receive queue filled, with 4 KiB for each descriptor.
 const QUEUE_SIZES: [u16; 3] = [128, 128, 16];
@@ -110,11 +111,14 @@ impl VirtioDevice for Vsock {
     }
 
     fn reset(&mut self) {
+        self.pause();
+    }
+
+    /// All streams end.
+    fn pause(&mut self) -> Vec<Option<ActiveQueue>> {
         let (done, wait) = channel();
-        if self.commands.send(Command::Reset(done)) {
-            // An error means that the thread is gone, and its hold on guest memory with it.
-            let _ = wait.recv();
-        }
+        // An error means that the thread is gone, and its hold on guest memory with it.
+        if self.commands.send(Command::Reset(done)) { wait.recv().unwrap_or_default() } else { Vec::new() }
     }
 }
 
