@@ -7,7 +7,7 @@ mod files;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent_api::agent::{
     self, AdoptRequest, CreateContainerRequest, ExecRequest, PowerOffRequest, ResizeTerminalRequest,
@@ -100,6 +100,24 @@ impl Guest {
             ..Default::default()
         };
         self.answer(self.client.adopt(Context::default(), &request)).await?;
+        Ok(())
+    }
+
+    /// Sets the guest's clock as exactly as calls can: a time told is late by the way of its call, so it is told again
+    /// until a call was about as quick as they get.
+    pub(crate) async fn set_clock(&self) -> Result<(), GuestError> {
+        const TO_KNOW: u32 = 8;
+        const AT_MOST: u32 = 100;
+        let mut quickest = Duration::MAX;
+        for call in 0..AT_MOST {
+            let begun = Instant::now();
+            self.adopt("", 0).await?;
+            let took = begun.elapsed();
+            if call >= TO_KNOW && took <= quickest.saturating_mul(5) / 4 {
+                break;
+            }
+            quickest = quickest.min(took);
+        }
         Ok(())
     }
 

@@ -25,7 +25,7 @@ const RESUME_LIMIT: Duration = Duration::from_secs(30);
 
 /// A guest whose agent is there.
 pub(super) struct Begun {
-    pub(super) events: EventStream,
+    events: EventStream,
     /// As the VMM says, in ns.
     clock_behind: u64,
 }

@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 
 use vmm_api::{FdIndex, Identity, Launch, Reply, Request};
 
-use super::boot::boot;
-use super::error::{LaunchError, LaunchPhase, failed};
+use super::boot::{adopt, boot};
+use super::error::{LaunchError, LaunchPhase, agent_failed, failed};
 use super::source::{Source, Start, machine};
 use crate::disks::Descriptors;
 use crate::identity;
@@ -74,9 +74,12 @@ async fn make(
     let spawned = Vmm::spawn(program);
     let (vmm, incoming) =
         spawned.map_err(|source| LaunchError::Spawn { program: program.clone(), source })?;
-    let mut begun = boot(vmm.handle(), start, incoming, &Timeline::default()).await?;
-    // Ready is the agent's last word before it waits.
-    begun.events.ready().await.map_err(|source| LaunchError::Events { phase: LaunchPhase::Boot, source })?;
+    let timeline = Timeline::default();
+    let begun = boot(vmm.handle(), start, incoming, &timeline).await?;
+    // Nobody's yet, but clones count their time from its clock.
+    let guest = adopt(vmm.handle(), begun, "", &timeline).await?;
+    guest.set_clock().await.map_err(agent_failed)?;
+    drop(guest);
     let save = Request::Save { state: FdIndex(0) };
     let saved = vmm.handle().call(save, vec![OwnedFd::from(state)]).await;
     match saved.map_err(|error| failed(LaunchPhase::Save, error))? {
