@@ -16,6 +16,14 @@ pub enum Request {
     Resume(Resume),
     /// Stops the guest for good and writes its state to a file. Only for a VM without disks whose memory is a file.
     Save { state: FdIndex },
+    /// Has all of the VM stand, until [`Snapshot`](Self::Snapshot) or [`Release`](Self::Release): its disks may be
+    /// copied.
+    Hold,
+    /// Lets a VM that was held run on.
+    Release,
+    /// Writes the state of a VM that was held to one file and its memory to another, both empty, and lets it run on as
+    /// soon as that has begun, or failed. The reply comes when the files are whole.
+    Snapshot { state: FdIndex, memory: FdIndex },
     /// Adds a disk to the running VM; the guest sees it after its agent rescans the PCI bus.
     AddDisk(Disk),
     /// Takes a disk away; the agent has removed its PCI device before.
@@ -48,6 +56,8 @@ pub enum Reply {
     },
     /// State and memory are in their files.
     Saved,
+    Held,
+    Released,
     DiskAdded,
     DiskRemoved,
     /// With one descriptor: the supervisor's end of a stream.

@@ -34,9 +34,10 @@ pub struct Resume {
     pub kvm: FdIndex,
     /// What [`Request::Save`](crate::Request::Save) wrote.
     pub state: FdIndex,
-    /// The saved VM's [`Launch::memory_file`]. What the guest writes does not get into it.
+    /// The saved VM's [`Launch::memory_file`], or the copy a [`Request::Snapshot`](crate::Request::Snapshot) made. What the guest writes does not get into it.
     pub memory: FdIndex,
-    /// Disks the saved VM did not have; its guest sees them when it rescans its bus.
+    /// The disks the saved VM had, by their serials, and others that it did not have, which its guest sees when it
+    /// rescans its bus.
     pub disks: Vec<Disk>,
     /// Ports the guest may open vsock streams to from its first instruction on, as by
     /// [`Request::Listen`](crate::Request::Listen).

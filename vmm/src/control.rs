@@ -8,8 +8,9 @@ use vmm_api::{ControlSocket, EndReason, Failure, Message, ReceiveError, Reply, R
 
 use crate::ending::Ending;
 use crate::error_chain::in_words;
-use crate::launch::{DiskPart, only_descriptor};
-use crate::save::save;
+use crate::launch::{DiskPart, only_descriptor, two_descriptors};
+use crate::memory_copy::MemoryCopy;
+use crate::save;
 use crate::start::Running;
 
 /// Serves the supervisor until the VM has to end.
@@ -19,31 +20,53 @@ pub fn serve(control: &Arc<ControlSocket>, running: &mut Running) -> EndReason {
         if let Some(reason) = ending.reason() {
             return reason.clone();
         }
-        match wait(control, &ending) {
-            Ok(true) => {
-                if let Err(reason) = serve_one(control, running) {
-                    ending.end(reason);
-                }
-            }
-            Ok(false) => {}
+        let served = match wait(control, &ending, running.copying.as_ref().map(|(_, copy)| copy)) {
+            Ok(Next::Request) => serve_one(control, running),
+            Ok(Next::Copied) => tell_copied(control, running),
+            Ok(Next::Nothing) => Ok(()),
             Err(error) => {
                 let message = format!("cannot wait for the supervisor: {error}");
-                ending.end(EndReason::Internal { message });
+                Err(EndReason::Internal { message })
             }
+        };
+        if let Err(reason) = served {
+            ending.end(reason);
         }
     }
 }
 
-/// Whether there is a request; if not, the VM ends, or a signal came.
-fn wait(control: &ControlSocket, ending: &Ending) -> std::io::Result<bool> {
+enum Next {
+    Request,
+    /// A copy of memory has come to its end.
+    Copied,
+    /// The VM ends, or a signal came.
+    Nothing,
+}
+
+fn wait(control: &ControlSocket, ending: &Ending, copying: Option<&MemoryCopy>) -> std::io::Result<Next> {
     let mut sources =
-        [PollFd::new(ending, PollFlags::IN), PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
+        vec![PollFd::new(ending, PollFlags::IN), PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
+    sources.extend(copying.map(|copy| PollFd::from_borrowed_fd(copy.as_fd(), PollFlags::IN)));
     match poll(&mut sources, None) {
-        Err(rustix::io::Errno::INTR) => return Ok(false),
+        Err(rustix::io::Errno::INTR) => return Ok(Next::Nothing),
         outcome => outcome?,
     };
-    let [ended, request] = sources.map(|source| !source.revents().is_empty());
-    Ok(request && !ended)
+    let ready: Vec<bool> = sources.iter().map(|source| !source.revents().is_empty()).collect();
+    Ok(match ready.as_slice() {
+        [true, ..] => Next::Nothing,
+        [_, true, ..] => Next::Request,
+        [_, _, true] => Next::Copied,
+        _ => Next::Nothing,
+    })
+}
+
+fn tell_copied(control: &ControlSocket, running: &mut Running) -> Result<(), EndReason> {
+    let Some((id, copy)) = running.copying.take() else { return Ok(()) };
+    let result = match copy.finish() {
+        Ok(()) => Ok(Reply::Saved),
+        Err(error) => Err(failure(format!("cannot write the VM's memory: {error}"))),
+    };
+    reply(control, id, result).map_err(|error| lost(&error))
 }
 
 fn serve_one(control: &Arc<ControlSocket>, running: &mut Running) -> Result<(), EndReason> {
@@ -61,7 +84,7 @@ fn serve_one(control: &Arc<ControlSocket>, running: &mut Running) -> Result<(), 
 
 enum Answer {
     Now(Result<Reply, Failure>),
-    /// The vsock device answers once the guest has.
+    /// The vsock device answers once the guest has, or this module once memory is copied.
     Later,
     Stop,
 }
@@ -72,12 +95,33 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
         Request::Launch(_) | Request::Resume(_) => Err(failure("the VM runs already")),
         Request::Save { state } => only_descriptor(state, descriptors, "the VM's state")
             .map_err(|error| failure(in_words(&error)))
-            .and_then(|file| save(running, &file).map_err(|error| failure(in_words(&error))))
+            .and_then(|file| save::save(running, &file).map_err(|error| failure(in_words(&error))))
             .map(|()| Reply::Saved),
+        Request::Hold => save::hold(running).map(|()| Reply::Held).map_err(|error| failure(in_words(&error))),
+        Request::Release => {
+            save::release(running);
+            Ok(Reply::Released)
+        }
+        Request::Snapshot { state, memory } => {
+            let files = two_descriptors([state, memory], descriptors, ["the VM's state", "its memory"]);
+            let begun = files.map_err(|error| failure(in_words(&error))).and_then(|[state, memory]| {
+                save::snapshot(running, &state, &memory).map_err(|error| failure(in_words(&error)))
+            });
+            match begun {
+                Ok(copy) => {
+                    running.copying = Some((id, copy));
+                    return Answer::Later;
+                }
+                Err(failure) => {
+                    save::release(running);
+                    Err(failure)
+                }
+            }
+        }
         Request::AddDisk(disk) => DiskPart::new(disk, descriptors)
             .map_err(|error| failure(in_words(&error)))
             .and_then(|disk| devices.add_disk(machine, disk).map_err(|error| failure(in_words(&error))))
-            .map(|()| Reply::DiskAdded),
+            .map(|_| Reply::DiskAdded),
         Request::RemoveDisk { serial } => devices
             .remove_disk(machine, &serial)
             .map(|()| Reply::DiskRemoved)

@@ -11,6 +11,7 @@ use crate::jail::seccomp;
 use crate::launch::DiskPart;
 use crate::machine::Machine;
 use crate::pci::{AddError, Slot};
+use crate::saved::SavedDisk;
 use crate::streams::ToSupervisor;
 use crate::virtio::blk::{Blk, Disk, DiskError};
 use crate::virtio::device::VirtioDevice;
@@ -36,6 +37,10 @@ pub enum DeviceError {
     DiskExists(String),
     #[error("there is no disk {0}")]
     NoDisk(String),
+    #[error("the saved VM had a disk {0}, which does not come along")]
+    NotAtHand(String),
+    #[error("the saved VM's disk {0} finds its slot taken")]
+    OtherSlot(String),
     #[error("cannot place a device on the PCI bus")]
     Pci(#[from] AddError),
 }
@@ -66,8 +71,35 @@ impl Devices {
         !self.disks.is_empty()
     }
 
+    pub fn saved_disks(&self) -> Vec<SavedDisk> {
+        let mut disks: Vec<_> = self
+            .disks
+            .iter()
+            .map(|(serial, slot)| SavedDisk { serial: serial.clone(), slot: slot.number() })
+            .collect();
+        disks.sort_by_key(|disk| disk.slot);
+        disks
+    }
+
+    /// Puts the disks of a saved VM where they were, out of those at hand, before anything else is added.
+    pub fn put_back(
+        &mut self,
+        machine: &Machine,
+        saved: &[SavedDisk],
+        at_hand: &mut Vec<DiskPart>,
+    ) -> Result<(), DeviceError> {
+        for SavedDisk { serial, slot } in saved {
+            let found = at_hand.iter().position(|disk| disk.serial == *serial);
+            let found = found.ok_or_else(|| DeviceError::NotAtHand(serial.clone()))?;
+            if self.add_disk(machine, at_hand.remove(found))?.number() != *slot {
+                return Err(DeviceError::OtherSlot(serial.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// The guest sees the disk when it rescans its bus.
-    pub fn add_disk(&mut self, machine: &Machine, disk: DiskPart) -> Result<(), DeviceError> {
+    pub fn add_disk(&mut self, machine: &Machine, disk: DiskPart) -> Result<Slot, DeviceError> {
         let DiskPart { serial, files, access } = disk;
         if self.disks.contains_key(&serial) {
             return Err(DeviceError::DiskExists(serial));
@@ -81,7 +113,7 @@ impl Devices {
         let blk = Blk::new(disk, &serial, plan).map_err(|error| DeviceError::Blk(serial.clone(), error))?;
         let slot = seat(machine, Box::new(blk))?;
         self.disks.insert(serial, slot);
-        Ok(())
+        Ok(slot)
     }
 
     /// Tells the guest of a disk in a range of its memory. It stays for as long as the VM runs.

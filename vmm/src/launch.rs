@@ -111,6 +111,16 @@ pub fn only_descriptor(
     Descriptors::from(descriptors).take(index, what)
 }
 
+/// The descriptors of a request that names two files.
+pub fn two_descriptors(
+    [one, other]: [FdIndex; 2],
+    descriptors: Vec<OwnedFd>,
+    [what, what_other]: [&str; 2],
+) -> Result<[OwnedFd; 2], DescriptionError> {
+    let mut descriptors = Descriptors::from(descriptors);
+    Ok([descriptors.take(one, what)?, descriptors.take(other, what_other)?])
+}
+
 impl DiskParts {
     fn take(disks: Vec<Disk>, descriptors: &mut Descriptors) -> Result<Self, DescriptionError> {
         let mut serials = BTreeSet::new();

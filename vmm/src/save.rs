@@ -1,42 +1,129 @@
-//! Saves a VM whose memory is a file, as one recipe: the guest is stopped for good, then the devices, then all state is
-//! written down.
+//! Saves a VM, in two steps: first all of it stands, its state at hand; then the state is written down. A VM whose
+//! memory is a file ends with that (a template); any other has its memory copied behind its back and runs on (a
+//! snapshot). Between the steps the supervisor copies the disks.
 
 use std::os::fd::OwnedFd;
 
 use crate::arch::state::{ChipState, StateError};
+use crate::hold::Hold;
+use crate::memory_copy::MemoryCopy;
+use crate::pci::BusState;
 use crate::saved::{SavedError, SavedVm, Shape};
 use crate::stamps;
 use crate::start::Running;
+use crate::vcpu::Vcpu;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    #[error("only a VM that was started with a file as its memory can be saved")]
+    #[error("only a VM that was started with a file as its memory can be saved for good")]
     NoMemoryFile,
-    #[error("a VM that has disks cannot be saved")]
+    #[error("a VM whose memory is a file cannot be saved and run on")]
+    MemoryFile,
+    #[error("a VM that has disks cannot be saved for good")]
     Disks,
-    #[error("the VM is saved already")]
+    #[error("a VM whose image is persistent memory cannot be saved")]
+    PersistentMemory,
+    #[error("the VM is being saved")]
+    Busy,
+    #[error("the VM is not held")]
+    NotHeld,
+    #[error("the VM's end has come")]
     Stopped,
     #[error("KVM does not give the VM's state")]
     State(#[from] StateError),
     #[error(transparent)]
     Saved(#[from] SavedError),
+    #[error("cannot begin to copy the VM's memory")]
+    Memory(#[source] std::io::Error),
 }
 
-/// The VM runs no more, whether this succeeds or not, unless it is one that cannot be saved.
+/// A VM that stands, and what it is to go on from. Dropped, its devices give up.
+pub struct Standing {
+    vcpus: Vec<Vcpu>,
+    devices: Vec<Hold>,
+    saved: SavedVm,
+}
+
+/// Has all of the VM stand.
+pub fn hold(running: &mut Running) -> Result<(), SaveError> {
+    if running.file_memory.is_some() {
+        return Err(SaveError::PersistentMemory);
+    }
+    if running.standing.is_some() || running.copying.is_some() {
+        return Err(SaveError::Busy);
+    }
+    let vcpus = running.vcpus.as_ref().ok_or(SaveError::Stopped)?.hold();
+    let (pci, devices) = running.machine.pci.save();
+    match state(running, &vcpus, pci) {
+        Ok(saved) => {
+            running.standing = Some(Standing { vcpus, devices, saved });
+            Ok(())
+        }
+        Err(error) => {
+            go_on(running, vcpus, devices);
+            Err(error)
+        }
+    }
+}
+
+/// Lets a VM that was held run on.
+pub fn release(running: &mut Running) {
+    if let Some(Standing { vcpus, devices, saved: _ }) = running.standing.take() {
+        go_on(running, vcpus, devices);
+    }
+}
+
+/// Writes down the state of a VM that was held, and lets it run on while its memory is copied. It does so as well if
+/// this fails.
+pub fn snapshot(running: &mut Running, to: &OwnedFd, memory: &OwnedFd) -> Result<MemoryCopy, SaveError> {
+    let begun = begin_snapshot(running, to, memory);
+    release(running);
+    begun
+}
+
+fn begin_snapshot(running: &Running, to: &OwnedFd, memory: &OwnedFd) -> Result<MemoryCopy, SaveError> {
+    if running.saving.memory_is_file {
+        return Err(SaveError::MemoryFile);
+    }
+    let standing = running.standing.as_ref().ok_or(SaveError::NotHeld)?;
+    standing.saved.write(to)?;
+    MemoryCopy::begin(&running.machine.memory, memory).map_err(SaveError::Memory)
+}
+
+/// Saves a VM whose memory is a file. It runs no more, whether this succeeds or not, unless it is one that cannot be
+/// saved so.
 pub fn save(running: &mut Running, to: &OwnedFd) -> Result<(), SaveError> {
-    let saving = running.saving.as_ref().ok_or(SaveError::NoMemoryFile)?;
-    if running.devices.has_disks() || running.file_memory.is_some() {
+    if !running.saving.memory_is_file {
+        return Err(SaveError::NoMemoryFile);
+    }
+    if running.devices.has_disks() {
         return Err(SaveError::Disks);
     }
-    let vcpus = running.vcpus.take().ok_or(SaveError::Stopped)?.stop();
-    let pci = running.machine.pci.save();
-    let chips = ChipState::of(&running.vm)?;
-    let saved = SavedVm {
+    hold(running)?;
+    let standing = running.standing.take().ok_or(SaveError::NotHeld)?;
+    running.stop_vcpus();
+    Ok(standing.saved.write(to)?)
+}
+
+fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, SaveError> {
+    // A guest that ends meanwhile has vCPUs that stand for another reason.
+    if vcpus.is_empty() || running.machine.ending.reason().is_some() {
+        return Err(SaveError::Stopped);
+    }
+    let saving = &running.saving;
+    Ok(SavedVm {
         shape: Shape { memory: saving.memory, taken: stamps::wall_clock() },
-        chips,
+        chips: ChipState::of(&running.vm)?,
         vcpus: vcpus.iter().map(|vcpu| vcpu.state(&saving.msrs)).collect::<Result<_, _>>()?,
         console: running.machine.console.state(),
+        disks: running.devices.saved_disks(),
         pci,
-    };
-    Ok(saved.write(to)?)
+    })
+}
+
+fn go_on(running: &Running, vcpus: Vec<Vcpu>, devices: Vec<Hold>) {
+    devices.into_iter().for_each(Hold::go_on);
+    if let Some(running) = &running.vcpus {
+        running.go_on(vcpus);
+    }
 }

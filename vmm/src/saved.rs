@@ -31,7 +31,17 @@ pub struct SavedVm {
     pub chips: ChipState,
     pub vcpus: Vec<VcpuState>,
     pub console: ConsoleState,
+    /// By slot.
+    pub disks: Vec<SavedDisk>,
     pub pci: BusState,
+}
+
+/// A disk, which whoever lets the VM go on brings along again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedDisk {
+    pub serial: String,
+    /// On the PCI bus.
+    pub slot: u8,
 }
 
 /// What has to be there before the rest can be put in.
@@ -51,6 +61,7 @@ impl SavedVm {
         add(&mut file, "chips", &self.chips)?;
         add(&mut file, "vcpus", &self.vcpus)?;
         add(&mut file, "console", &self.console)?;
+        add(&mut file, "disks", &self.disks)?;
         add(&mut file, "pci", &self.pci)?;
         write_all(to, &file.encode()?).map_err(SavedError::File)
     }
@@ -66,6 +77,7 @@ impl SavedVm {
             chips: section(&file, "chips")?,
             vcpus,
             console: section(&file, "console")?,
+            disks: section(&file, "disks")?,
             pci: section(&file, "pci")?,
         })
     }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use kvm_ioctls::{Kvm, VmFd};
-use vmm_api::{ControlSocket, EndReason};
+use vmm_api::{ControlSocket, EndReason, RequestId};
 
 use crate::arch::boot::{self, BootError};
 use crate::arch::cpuid::{Cpuid, CpuidError};
@@ -18,7 +18,9 @@ use crate::jail::{self, JailError, seccomp};
 use crate::launch::{DiskParts, Parts, SavedParts};
 use crate::machine::{Machine, MachineError};
 use crate::memory::{self, MemoryError};
+use crate::memory_copy::MemoryCopy;
 use crate::pci::RestoreError;
+use crate::save::Standing;
 use crate::saved::{SavedError, SavedVm};
 use crate::stamps::{Stamps, wall_clock};
 use crate::vcpu::{self, RunningVcpus, VcpuError};
@@ -63,16 +65,22 @@ pub struct Running {
     /// None once it is saved.
     pub vcpus: Option<RunningVcpus>,
     pub vm: Arc<VmFd>,
-    pub saving: Option<Saving>,
+    pub saving: Saving,
+    /// While it is held.
+    pub standing: Option<Standing>,
+    /// A copy of its memory on the way, and the request for it.
+    pub copying: Option<(RequestId, MemoryCopy)>,
     pub file_memory: Option<FileMemory>,
     /// As of [`Reply::Launched`](vmm_api::Reply::Launched).
     pub clock_behind: u64,
 }
 
-/// What has to be known of a VM that may be saved; for its memory is a file.
+/// What has to be known of a VM that may be saved.
 pub struct Saving {
     /// Guest memory, in bytes.
     pub memory: u64,
+    /// Which is all there is to save of it, then.
+    pub memory_is_file: bool,
     /// The model-specific registers that are a vCPU's state.
     pub msrs: Vec<u32>,
 }
@@ -89,9 +97,10 @@ pub fn start(
     let vm = vm::create(&kvm)?;
     stamps.mark("kvm");
 
-    let saving = match &parts.memory_file {
-        Some(_) => Some(Saving { memory: parts.memory, msrs: msrs_of_state(&kvm)? }),
-        None => None,
+    let saving = Saving {
+        memory: parts.memory,
+        memory_is_file: parts.memory_file.is_some(),
+        msrs: msrs_of_state(&kvm)?,
     };
     let memory = match parts.memory_file.take() {
         Some(file) => memory::in_file(parts.memory, file)?,
@@ -114,12 +123,12 @@ pub fn start(
     let vcpus = machine.run(vcpus)?;
     seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
     stamps.mark("vcpus");
-    Ok(Running { machine, devices, vcpus: Some(vcpus), vm, saving, file_memory, clock_behind: 0 })
+    Ok(Running::new(machine, devices, vcpus, vm, saving, file_memory))
 }
 
 /// Lets a saved VM go on. Nothing of it runs before all of it is there.
 pub fn resume(
-    parts: SavedParts,
+    mut parts: SavedParts,
     control: &Arc<ControlSocket>,
     stamps: &mut Stamps,
 ) -> Result<Running, StartError> {
@@ -131,6 +140,7 @@ pub fn resume(
     stamps.mark("kvm");
 
     let saved = SavedVm::read(&parts.state)?;
+    let saving = Saving { memory: saved.shape.memory, memory_is_file: false, msrs: msrs_of_state(&kvm)? };
     let memory = memory::from_file(saved.shape.memory, parts.memory)?;
     vm::set_memory(&vm, &memory)?;
     stamps.mark("memory");
@@ -139,6 +149,7 @@ pub fn resume(
     let machine = Machine::new(&vm, memory, ending, Some(&saved.console))?;
     let mut devices = Devices::attach(&machine, Arc::clone(control))?;
     parts.listen.into_iter().for_each(|port| devices.vsock.listen(port));
+    devices.put_back(&machine, &saved.disks, &mut parts.disks.block)?;
     stamps.mark("devices");
 
     let vcpus = vcpu::restore(&vm, &saved.vcpus)?;
@@ -150,7 +161,7 @@ pub fn resume(
     let vcpus = machine.run(vcpus)?;
     seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
     stamps.mark("vcpus");
-    Ok(Running { machine, devices, vcpus: Some(vcpus), vm, saving: None, file_memory, clock_behind })
+    Ok(Running { clock_behind, ..Running::new(machine, devices, vcpus, vm, saving, file_memory) })
 }
 
 /// Adds the disks a VM with so many bytes of memory has from the start.
@@ -172,9 +183,31 @@ fn add_disks(
 }
 
 impl Running {
-    /// Takes the vCPUs out of the guest; nothing of it runs any more.
-    pub fn stop(self) -> Machine {
-        drop(self.vcpus.map(RunningVcpus::stop));
+    fn new(
+        machine: Machine,
+        devices: Devices,
+        vcpus: RunningVcpus,
+        vm: Arc<VmFd>,
+        saving: Saving,
+        file_memory: Option<FileMemory>,
+    ) -> Self {
+        let (standing, copying) = (None, None);
+        let vcpus = Some(vcpus);
+        Self { machine, devices, vcpus, vm, saving, standing, copying, file_memory, clock_behind: 0 }
+    }
+
+    /// Takes the vCPUs out of the guest for good.
+    pub fn stop_vcpus(&mut self) {
+        if let Some(vcpus) = self.vcpus.take() {
+            vcpus.stop();
+        }
+    }
+
+    /// Nothing of the guest runs any more.
+    pub fn stop(mut self) -> Machine {
+        // Before the devices, whose threads end only when they are not held.
+        drop(self.standing.take());
+        self.stop_vcpus();
         self.machine
     }
 }

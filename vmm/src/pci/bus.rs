@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{Bus, BusDevice, Overlap};
+use crate::hold::Hold;
 use crate::interrupt::{Doorbells, MsiRouter};
 use crate::pci::config_ports::ConfigPorts;
 use crate::pci::config_space::{Capability, ConfigSpace, TooManyCapabilities};
@@ -147,17 +148,17 @@ impl PciBus {
         }
     }
 
-    /// Of a machine whose guest has stopped for good.
-    pub fn save(&self) -> BusState {
+    /// Of a machine whose vCPUs stand. Its functions do, too, until their holds are let go.
+    pub fn save(&self) -> (BusState, Vec<Hold>) {
         let occupancy = self.occupancy();
-        let seated =
-            (0u8..).zip(&occupancy.slots).filter_map(|(slot, seated)| Some((slot, seated.as_ref()?)));
-        let functions = seated.map(|(slot, seated)| FunctionState {
-            slot,
-            config: seated.config().bytes().to_vec(),
-            device: seated.function.save(),
-        });
-        BusState { config_address: self.config_address(), functions: functions.collect() }
+        let (mut functions, mut holds) = (Vec::new(), Vec::new());
+        for (slot, seated) in (0u8..).zip(&occupancy.slots) {
+            let Some(seated) = seated else { continue };
+            let (device, hold) = seated.function.save();
+            functions.push(FunctionState { slot, config: seated.config().bytes().to_vec(), device });
+            holds.extend(hold);
+        }
+        (BusState { config_address: self.config_address(), functions }, holds)
     }
 
     /// Goes on from the state of a bus that had the same functions in the same slots.

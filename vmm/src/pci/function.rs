@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::hold::Hold;
 use crate::interrupt::{Doorbells, MsiRouter};
 use crate::pci::{Capability, Identity};
 
@@ -32,10 +33,10 @@ pub trait PciFunction: Send + Sync {
 
     fn write(&self, offset: u64, data: &[u8]);
 
-    /// What the function is to go on from, for [`restore`](Self::restore); nothing for one without state. It has stopped
-    /// for good, and touches guest memory no more.
-    fn save(&self) -> Vec<u8> {
-        Vec::new()
+    /// What the function is to go on from, for [`restore`](Self::restore); nothing for one without state. It touches
+    /// guest memory no more until its hold is let go, and never if that is dropped.
+    fn save(&self) -> (Vec<u8>, Option<Hold>) {
+        (Vec::new(), None)
     }
 
     /// Goes on from what the same function of another machine saved. Called before the guest runs.

@@ -6,6 +6,7 @@ mod immediate_exit;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use kvm_bindings::{CpuId, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
@@ -89,8 +90,16 @@ fn prepare(fd: &VcpuFd, cpuid: &CpuId, entry: Option<u64>) -> Result<(), Registe
 
 /// The vCPUs' threads. They end when told to, not when this is dropped.
 pub struct RunningVcpus {
-    threads: Vec<(JoinHandle<Option<Vcpu>>, ImmediateExit)>,
+    threads: Vec<Thread>,
     stopping: Arc<AtomicBool>,
+}
+
+struct Thread {
+    thread: JoinHandle<()>,
+    immediate_exit: ImmediateExit,
+    /// The vCPU, whenever it is out of the guest to stay there until it is given back.
+    taken_out: Receiver<Vcpu>,
+    give_back: Sender<Vcpu>,
 }
 
 impl RunningVcpus {
@@ -106,7 +115,7 @@ impl RunningVcpus {
             let index = vcpu.index;
             let started = running.start_one(vcpu, surroundings.clone(), confine);
             if let Err(error) = started {
-                drop(running.stop());
+                running.stop();
                 return Err(VcpuError::Thread(index, error));
             }
         }
@@ -121,28 +130,57 @@ impl RunningVcpus {
     ) -> io::Result<()> {
         let immediate_exit = ImmediateExit::of(&vcpu.fd)?;
         let stopping = Arc::clone(&self.stopping);
+        let (take_out, taken_out) = channel();
+        let (give_back, given_back) = channel();
         let thread = std::thread::Builder::new().name(format!("vcpu{}", vcpu.index)).spawn(move || {
             if let Err(reason) = confine() {
-                surroundings.ending.end(reason);
-                return None;
+                return surroundings.ending.end(reason);
             }
-            run(&mut vcpu.fd, &surroundings, &stopping);
-            Some(vcpu)
+            loop {
+                run(&mut vcpu.fd, &surroundings, &stopping);
+                // Either fails where the vCPU is to run no more.
+                let Ok(()) = take_out.send(vcpu) else { return };
+                let Ok(back) = given_back.recv() else { return };
+                vcpu = back;
+            }
         })?;
-        self.threads.push((thread, immediate_exit));
+        self.threads.push(Thread { thread, immediate_exit, taken_out, give_back });
         Ok(())
     }
 
-    /// Takes every vCPU out of the guest, its last exit completed, and waits until its thread is gone.
-    pub fn stop(self) -> Vec<Vcpu> {
+    /// Takes every vCPU out of the guest, its last exit completed. One whose thread could not run it is missing.
+    pub fn hold(&self) -> Vec<Vcpu> {
         self.stopping.store(true, Ordering::SeqCst);
-        for (thread, immediate_exit) in &self.threads {
+        for Thread { thread, immediate_exit, .. } in &self.threads {
             // A thread before KVM_RUN sees the flag, one within it gets the signal.
             immediate_exit.set();
             // Fails only for a thread that is gone.
             let _ = thread.kill(SIGRTMIN());
         }
-        self.threads.into_iter().filter_map(|(thread, _)| thread.join().ok().flatten()).collect()
+        self.threads.iter().filter_map(|thread| thread.taken_out.recv().ok()).collect()
+    }
+
+    /// Lets vCPUs that were held run again.
+    pub fn go_on(&self, vcpus: Vec<Vcpu>) {
+        self.stopping.store(false, Ordering::SeqCst);
+        for vcpu in vcpus {
+            if let Some(thread) = self.threads.get(usize::from(vcpu.index)) {
+                // A thread that is gone has ended the VM.
+                let _ = thread.give_back.send(vcpu);
+            }
+        }
+    }
+
+    /// Takes every vCPU out of the guest, and waits until its thread is gone.
+    pub fn stop(self) {
+        // A vCPU that is held already is not waited for.
+        self.stopping.store(true, Ordering::SeqCst);
+        for Thread { thread, immediate_exit, taken_out, give_back } in self.threads {
+            immediate_exit.set();
+            let _ = thread.kill(SIGRTMIN());
+            drop((taken_out, give_back));
+            let _ = thread.join();
+        }
     }
 }
 
@@ -153,6 +191,8 @@ fn ignore_kicks() -> io::Result<()> {
 }
 
 fn run(fd: &mut VcpuFd, surroundings: &Surroundings, stopping: &AtomicBool) {
+    // Whoever wants the vCPU out sets `stopping` first.
+    fd.set_kvm_immediate_exit(0);
     while !stopping.load(Ordering::SeqCst) {
         if let Some(reason) = run_once(fd, surroundings) {
             surroundings.ending.end(reason);

@@ -16,7 +16,8 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::ending::Ending;
-use crate::virtio::device::{ActivateError, Activation, ActiveQueue, VirtioInterrupt};
+use crate::hold::hold;
+use crate::virtio::device::{ActivateError, Activation, ActiveQueue, Standing, VirtioInterrupt};
 
 /// What a device does with a request.
 pub trait RequestHandler: Send + 'static {
@@ -43,7 +44,8 @@ pub struct QueueThread {
 enum Command {
     Serve(Box<Served>),
     /// Lets go of the queue and of guest memory, then answers.
-    Release(Sender<Option<ActiveQueue>>),
+    Release(Sender<()>),
+    Hold(Sender<Standing>),
     Quit,
 }
 
@@ -78,11 +80,19 @@ impl QueueThread {
         if self.send(Command::Serve(Box::new(served))) { Ok(()) } else { Err(ActivateError::ThreadGone) }
     }
 
-    /// Returns once the thread has let go of the queue and of guest memory; with the queue, if it had one.
-    pub fn release(&self) -> Option<ActiveQueue> {
+    /// Returns once the thread has let go of the queue and of guest memory.
+    pub fn release(&self) {
         let (done, wait) = channel();
         // An error means that the thread is gone, and its hold on guest memory with it.
-        if self.send(Command::Release(done)) { wait.recv().ok().flatten() } else { None }
+        if self.send(Command::Release(done)) {
+            let _ = wait.recv();
+        }
+    }
+
+    /// Has the thread stand still between two requests.
+    pub fn hold(&self) -> Option<Standing> {
+        let (standing, wait) = channel();
+        if self.send(Command::Hold(standing)) { wait.recv().ok() } else { None }
     }
 
     fn send(&self, command: Command) -> bool {
@@ -150,18 +160,31 @@ impl<H: RequestHandler> Server<H> {
                     self.served = Some(served);
                 }
                 Command::Release(done) => {
-                    let queue = self.served.take().map(|served| served.queue);
-                    if let Some(queue) = &queue {
-                        let doorbell = queue.doorbell.as_raw_fd();
-                        self.epoll.ctl(ControlOperation::Delete, doorbell, EpollEvent::default())?;
-                    }
+                    self.release()?;
                     // Whoever asked may have stopped waiting.
-                    let _ = done.send(queue);
+                    let _ = done.send(());
+                }
+                Command::Hold(standing) => {
+                    let progress = vec![self.served.as_ref().map(|served| served.queue.progress())];
+                    let (hold, held) = hold();
+                    // Whoever asked may have stopped waiting, and the hold goes.
+                    let _ = standing.send(Standing { progress, hold });
+                    if !held.stand() {
+                        self.release()?;
+                    }
                 }
                 Command::Quit => return Ok(Obeyed::Quit),
             }
         }
         Ok(Obeyed::GoOn)
+    }
+
+    fn release(&mut self) -> io::Result<()> {
+        if let Some(served) = self.served.take() {
+            let doorbell = served.queue.doorbell.as_raw_fd();
+            self.epoll.ctl(ControlOperation::Delete, doorbell, EpollEvent::default())?;
+        }
+        Ok(())
     }
 
     fn answer(&mut self) {

@@ -130,6 +130,11 @@ pub(super) const MAIN: &[Call] = &[
     when(libc::SYS_ioctl, &[Is(1, KVM_GET_XSAVE)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_GET_XCRS)]),
     call(libc::SYS_pwrite64),
+    // The process that copies a running VM's memory: its start, its end, and what it does.
+    call(libc::SYS_fork),
+    call(libc::SYS_pidfd_open),
+    call(libc::SYS_pidfd_send_signal),
+    call(libc::SYS_waitid),
     // Kicks that take the vCPUs out of the guest: see vcpu::RunningVcpus::stop.
     call(libc::SYS_tgkill),
 ];

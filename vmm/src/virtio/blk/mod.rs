@@ -13,7 +13,7 @@ use std::io;
 pub use disk::{Access, Disk, DiskError, disk_file};
 use request::Requests;
 
-use crate::virtio::device::{ActivateError, Activation, ActiveQueue, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::queue_thread::{QueueThread, ThreadPlan};
 
 /// virtio 1.3 §5.
@@ -89,8 +89,8 @@ impl VirtioDevice for Blk {
         self.thread.release();
     }
 
-    fn pause(&mut self) -> Vec<Option<ActiveQueue>> {
-        vec![self.thread.release()]
+    fn hold(&mut self) -> Option<Standing> {
+        self.thread.hold()
     }
 }
 

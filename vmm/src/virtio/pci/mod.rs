@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vm_memory::GuestMemoryMmap;
 
+use crate::hold::Hold;
 use crate::pci::msix::{self, Msix};
 use crate::pci::{Capability, Identity, PciFunction, Resources, RestoreError};
 use crate::virtio::device::VirtioDevice;
@@ -171,16 +172,17 @@ impl PciFunction for VirtioPci {
         }
     }
 
-    fn save(&self) -> Vec<u8> {
+    fn save(&self) -> (Vec<u8>, Option<Hold>) {
         let DriverSide { selectors, machine } = &mut *self.driver_side();
+        let (driver, hold) = machine.save();
         let state = VirtioState {
             device_type: self.device_type,
             selectors: selectors.0,
-            driver: machine.save(),
+            driver,
             msix: self.interrupts.msix.save(),
         };
         // It fails only where there is no more memory, which ends the process.
-        postcard::to_allocvec(&state).unwrap_or_default()
+        (postcard::to_allocvec(&state).unwrap_or_default(), hold)
     }
 
     fn restore(&self, state: &[u8]) -> Result<(), RestoreError> {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use vm_memory::GuestMemoryMmap;
 
 use crate::ending::Ending;
+use crate::hold::Hold;
 use crate::pci::{BusState, RestoreError, Slot};
 use crate::virtio::mock_driver::*;
 use crate::virtio::queue_thread::ThreadPlan;
@@ -39,7 +40,7 @@ fn a_driver_goes_on_where_it_was() {
         driver.start(features, &[16]);
         // Once around the rings and more.
         use_it(&mut driver, 21);
-        let state = first.pci.save();
+        let (state, _hold) = first.pci.save();
         let (second, _) = machine_with_rng(Some(first.memory.clone()));
         second.pci.restore(&state).unwrap();
         let mut driver = driver.moved_to(&second);
@@ -56,7 +57,7 @@ fn what_was_rung_or_raised_last_is_not_lost() {
     // The doorbell rings in the machine that ends; its device may or may not hear it.
     let head = driver.push(0, &[(BUFFER, 64, true)]);
     driver.ring(0);
-    let state = first.pci.save();
+    let (state, _hold) = first.pci.save();
     let (second, _) = machine_with_rng(Some(first.memory.clone()));
     second.pci.restore(&state).unwrap();
     assert!(second.hypervisor.wait_interrupts().contains(&MockDriver::message(1)));
@@ -66,7 +67,7 @@ fn what_was_rung_or_raised_last_is_not_lost() {
 #[test]
 fn a_device_that_has_no_driver_yet_gets_one_later() {
     let (first, _) = machine_with_rng(None);
-    let state = first.pci.save();
+    let (state, _hold) = first.pci.save();
     let (second, slot) = machine_with_rng(None);
     second.pci.restore(&state).unwrap();
     let mut driver = MockDriver::bind(&second, slot);
@@ -79,19 +80,36 @@ fn a_saved_device_touches_memory_no_more() {
     let (machine, slot) = machine_with_rng(None);
     let mut driver = MockDriver::bind(&machine, slot);
     driver.start(F_VERSION_1, &[16]);
-    machine.pci.save();
+    let (_, holds) = machine.pci.save();
     driver.push(0, &[(BUFFER, 64, true)]);
     driver.ring(0);
     std::thread::sleep(std::time::Duration::from_millis(50));
     assert_eq!(driver.used_index(0), 0);
+    drop(holds);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert_eq!(driver.used_index(0), 0);
+}
+
+#[test]
+fn one_whose_hold_is_let_go_serves_its_driver_again() {
+    let (machine, slot) = machine_with_rng(None);
+    let mut driver = MockDriver::bind(&machine, slot);
+    driver.start(F_VERSION_1, &[16]);
+    for _ in 0..3 {
+        let (_, holds) = machine.pci.save();
+        let head = driver.push(0, &[(BUFFER, 64, true)]);
+        driver.ring(0);
+        holds.into_iter().for_each(Hold::go_on);
+        assert_eq!(driver.wait_used(0), (head, 64));
+    }
 }
 
 #[test]
 fn a_bus_with_other_functions_is_refused() {
     let (full, _) = machine_with_rng(None);
     let empty = MockMachine::new();
-    assert_eq!(empty.pci.restore(&full.pci.save()), Err(RestoreError));
-    assert_eq!(full.pci.restore(&empty.pci.save()), Err(RestoreError));
+    assert_eq!(empty.pci.restore(&full.pci.save().0), Err(RestoreError));
+    assert_eq!(full.pci.restore(&empty.pci.save().0), Err(RestoreError));
 }
 
 proptest! {
@@ -104,7 +122,7 @@ proptest! {
         let mut driver = MockDriver::bind(&first, slot);
         driver.start(F_VERSION_1, &[16]);
         use_it(&mut driver, 1);
-        let mut bytes = postcard::to_allocvec(&first.pci.save()).unwrap();
+        let mut bytes = postcard::to_allocvec(&first.pci.save().0).unwrap();
         for (at, to) in changes {
             let at = usize::from(at) % bytes.len();
             bytes[at] = to;

@@ -9,8 +9,9 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::interrupts::Interrupts;
 use super::state::{DriverState, QueueState};
+use crate::hold::Hold;
 use crate::pci::RestoreError;
-use crate::virtio::device::{Activation, ActiveQueue, VirtioDevice, VirtioInterrupt};
+use crate::virtio::device::{Activation, ActiveQueue, Standing, VirtioDevice, VirtioInterrupt};
 
 pub(super) const ACKNOWLEDGE: u8 = 1;
 pub(super) const DRIVER: u8 = 2;
@@ -212,15 +213,15 @@ impl StatusMachine {
             .collect()
     }
 
-    /// Takes the queues back from the device, for good.
-    pub(super) fn save(&mut self) -> DriverState {
-        if self.active {
-            self.active = false;
-            for (setup, queue) in self.queues.iter_mut().zip(self.device.pause()) {
-                if let Some(ActiveQueue { queue, .. }) = queue {
-                    setup.progress = (queue.next_avail(), queue.next_used());
-                }
-            }
+    /// Has the device stand still, if it holds its queues.
+    pub(super) fn save(&mut self) -> (DriverState, Option<Hold>) {
+        let standing = if self.active { self.device.hold() } else { None };
+        let (progress, hold) = match standing {
+            Some(Standing { progress, hold }) => (progress, Some(hold)),
+            None => (Vec::new(), None),
+        };
+        for (setup, progress) in self.queues.iter_mut().zip(progress) {
+            setup.progress = progress.unwrap_or(setup.progress);
         }
         let queues = (0u16..).zip(&self.queues).map(|(index, setup)| QueueState {
             size: setup.size,
@@ -231,12 +232,13 @@ impl StatusMachine {
             vector: self.interrupts.queue_vector(index),
             progress: setup.progress,
         });
-        DriverState {
+        let state = DriverState {
             status: self.status(),
             features: self.driver_features,
             config_vector: self.interrupts.config_vector(),
             queues: queues.collect(),
-        }
+        };
+        (state, hold)
     }
 
     /// Goes on with the driver of a saved VM, whom nothing escapes: the device looks into each queue once more, and calls

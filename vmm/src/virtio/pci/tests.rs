@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use virtio_queue::QueueT;
 
 use crate::pci::Slot;
-use crate::virtio::device::{ActivateError, Activation, ActiveQueue, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::mock_driver::*;
 
 const F_OWN: u64 = 1 << 5;
@@ -53,8 +53,8 @@ impl VirtioDevice for Recorder {
         *self.activation.lock().unwrap() = None;
     }
 
-    fn pause(&mut self) -> Vec<Option<ActiveQueue>> {
-        self.activation.lock().unwrap().take().map(|activation| activation.queues).unwrap_or_default()
+    fn hold(&mut self) -> Option<Standing> {
+        None
     }
 }
 

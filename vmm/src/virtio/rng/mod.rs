@@ -7,7 +7,7 @@ use virtio_queue::DescriptorChain;
 use vm_memory::GuestMemoryMmap;
 
 use crate::virtio::chain::Buffers;
-use crate::virtio::device::{ActivateError, Activation, ActiveQueue, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::queue_thread::{QueueThread, RequestHandler, ThreadPlan};
 
 /// virtio 1.3 §5.
@@ -51,8 +51,8 @@ impl VirtioDevice for Rng {
         self.thread.release();
     }
 
-    fn pause(&mut self) -> Vec<Option<ActiveQueue>> {
-        vec![self.thread.release()]
+    fn hold(&mut self) -> Option<Standing> {
+        self.thread.hold()
     }
 }
 

@@ -25,7 +25,7 @@ use vmm_api::{EndReason, GUEST_CID};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::ending::Ending;
-use crate::virtio::device::{ActivateError, Activation, ActiveQueue, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use streams::{AnnouncedPorts, Command, CommandSender};
 pub use streams::{ConnectError, StreamSink, VsockHandle};
 use worker::Worker;
@@ -110,15 +110,18 @@ impl VirtioDevice for Vsock {
         }
     }
 
-    fn reset(&mut self) {
-        self.pause();
-    }
-
     /// All streams end.
-    fn pause(&mut self) -> Vec<Option<ActiveQueue>> {
+    fn reset(&mut self) {
         let (done, wait) = channel();
         // An error means that the thread is gone, and its hold on guest memory with it.
-        if self.commands.send(Command::Reset(done)) { wait.recv().unwrap_or_default() } else { Vec::new() }
+        if self.commands.send(Command::Reset(done)) {
+            let _ = wait.recv();
+        }
+    }
+
+    fn hold(&mut self) -> Option<Standing> {
+        let (standing, wait) = channel();
+        if self.commands.send(Command::Hold(standing)) { wait.recv().ok() } else { None }
     }
 }
 

@@ -413,7 +413,8 @@ fn a_guest_that_goes_on_elsewhere_is_told_that_its_streams_are_gone() {
     let (mut guest, mut stream) = connected(&host, slot);
     guest.driver.write_memory(BUFFER, &[0xff; 4]);
     let head = guest.driver.push(EVENTS, &[(BUFFER, 4, true)]);
-    let state = host.machine.pci.save();
+    let (state, holds) = host.machine.pci.save();
+    drop(holds);
     assert_eq!(read_all(&mut stream), b"", "the stream ends with the machine");
 
     let (elsewhere, _) = Host::with(MockMachine::with_memory(host.machine.memory.clone()));

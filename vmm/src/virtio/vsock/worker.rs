@@ -16,8 +16,9 @@ use super::muxer::{Muxer, StreamId};
 use super::packet::Packet;
 use super::streams::{AnnouncedPorts, Command, ConnectError, StreamSink};
 use super::{QUEUE_EVENT, QUEUE_RX, QUEUE_TX};
+use crate::hold::hold;
 use crate::virtio::chain::Buffers;
-use crate::virtio::device::{Activation, ActiveQueue, VirtioInterrupt};
+use crate::virtio::device::{Activation, ActiveQueue, Standing, VirtioInterrupt};
 
 /// epoll tokens of what is no stream; a stream's number never gets there.
 const COMMANDS: StreamId = StreamId::MAX;
@@ -111,9 +112,17 @@ impl Worker {
             match self.commands.try_recv() {
                 Ok(Command::Activate(activation)) => self.activate(*activation)?,
                 Ok(Command::Reset(done)) => {
-                    let queues = self.deactivate()?;
+                    self.deactivate()?;
                     // Whoever asked may have given up waiting.
-                    let _ = done.send(queues);
+                    let _ = done.send(());
+                }
+                Ok(Command::Hold(standing)) => {
+                    let (hold, held) = hold();
+                    // Whoever asked may have given up waiting, and the hold goes.
+                    let _ = standing.send(Standing { progress: self.progress(), hold });
+                    if !held.stand() {
+                        self.deactivate()?;
+                    }
                 }
                 Ok(Command::Connect { request, port }) if self.driver.is_some() => {
                     self.muxer.connect(request, port);
@@ -145,15 +154,21 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives the driver's queues back, by index.
-    fn deactivate(&mut self) -> io::Result<Vec<Option<ActiveQueue>>> {
-        let Some(Driver { receive, transmit, event, .. }) = self.driver.take() else { return Ok(Vec::new()) };
+    /// By index.
+    fn progress(&self) -> Vec<Option<(u16, u16)>> {
+        let Some(Driver { receive, transmit, event, .. }) = &self.driver else { return Vec::new() };
+        let event = event.as_ref().map(ActiveQueue::progress);
+        vec![Some(receive.progress()), Some(transmit.progress()), event]
+    }
+
+    fn deactivate(&mut self) -> io::Result<()> {
+        let Some(Driver { receive, transmit, .. }) = self.driver.take() else { return Ok(()) };
         for queue in [&receive, &transmit] {
             let doorbell = queue.doorbell.as_raw_fd();
             self.epoll.ctl(ControlOperation::Delete, doorbell, EpollEvent::default())?;
         }
         self.muxer.driver_gone();
-        Ok(vec![Some(receive), Some(transmit), event])
+        Ok(())
     }
 
     /// Serves both queues once; tells whether there is more to do.
@@ -164,7 +179,7 @@ impl Worker {
             Err(_) => {
                 // The rings make no sense (virtio 1.3 §2.1.2).
                 driver.interrupt.needs_reset();
-                self.deactivate().map(drop)?;
+                self.deactivate()?;
                 Ok(false)
             }
         }
