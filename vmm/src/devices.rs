@@ -48,6 +48,7 @@ pub enum DeviceError {
 pub struct Devices {
     pub vsock: VsockHandle,
     disks: BTreeMap<String, Slot>,
+    persistent_memory: Option<Slot>,
 }
 
 impl Devices {
@@ -64,7 +65,7 @@ impl Devices {
             Vsock::new(sink, Arc::clone(&machine.ending), || seccomp::confine(seccomp::Thread::Vsock))
                 .map_err(DeviceError::Vsock)?;
         seat(machine, Box::new(vsock))?;
-        Ok(Self { vsock: handle, disks: BTreeMap::new() })
+        Ok(Self { vsock: handle, disks: BTreeMap::new(), persistent_memory: None })
     }
 
     pub fn has_disks(&self) -> bool {
@@ -79,6 +80,11 @@ impl Devices {
             .collect();
         disks.sort_by_key(|disk| disk.slot);
         disks
+    }
+
+    /// The slot of the disk that is persistent memory.
+    pub fn persistent_memory(&self) -> Option<Slot> {
+        self.persistent_memory
     }
 
     /// Puts the disks of a saved VM where they were, out of those at hand, before anything else is added.
@@ -117,7 +123,11 @@ impl Devices {
     }
 
     /// Tells the guest of a disk in a range of its memory. It stays for as long as the VM runs.
-    pub fn add_persistent_memory(&mut self, machine: &Machine, range: Range<u64>) -> Result<(), DeviceError> {
+    pub fn add_persistent_memory(
+        &mut self,
+        machine: &Machine,
+        range: Range<u64>,
+    ) -> Result<Slot, DeviceError> {
         let pmem = Pmem::new(
             range,
             ThreadPlan {
@@ -126,8 +136,9 @@ impl Devices {
                 ending: Arc::clone(&machine.ending),
             },
         );
-        seat(machine, Box::new(pmem.map_err(DeviceError::Pmem)?))?;
-        Ok(())
+        let slot = seat(machine, Box::new(pmem.map_err(DeviceError::Pmem)?))?;
+        self.persistent_memory = Some(slot);
+        Ok(slot)
     }
 
     pub fn remove_disk(&mut self, machine: &Machine, serial: &str) -> Result<(), DeviceError> {

@@ -3,12 +3,13 @@
 //! snapshot). Between the steps the supervisor copies the disks.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use crate::arch::state::{ChipState, StateError};
 use crate::hold::Hold;
 use crate::memory_copy::MemoryCopy;
 use crate::pci::BusState;
-use crate::saved::{SavedError, SavedVm, Shape};
+use crate::saved::{SavedError, SavedPersistentMemory, SavedVm, Shape};
 use crate::stamps;
 use crate::start::Running;
 use crate::vcpu::Vcpu;
@@ -21,8 +22,6 @@ pub enum SaveError {
     MemoryFile,
     #[error("a VM that has disks cannot be saved for good")]
     Disks,
-    #[error("a VM whose image is persistent memory cannot be saved")]
-    PersistentMemory,
     #[error("the VM is being saved")]
     Busy,
     #[error("the VM is not held")]
@@ -39,24 +38,29 @@ pub enum SaveError {
 
 /// A VM that stands, and what it is to go on from. Dropped, its devices give up.
 pub struct Standing {
+    since: Instant,
     vcpus: Vec<Vcpu>,
     devices: Vec<Hold>,
     saved: SavedVm,
 }
 
+/// A copy of a VM's memory on the way, which the VM stood still for so long.
+pub struct Snapshotting {
+    pub copy: MemoryCopy,
+    pub stood: Duration,
+}
+
 /// Has all of the VM stand.
 pub fn hold(running: &mut Running) -> Result<(), SaveError> {
-    if running.file_memory.is_some() {
-        return Err(SaveError::PersistentMemory);
-    }
     if running.standing.is_some() || running.copying.is_some() {
         return Err(SaveError::Busy);
     }
+    let since = Instant::now();
     let vcpus = running.vcpus.as_ref().ok_or(SaveError::Stopped)?.hold();
     let (pci, devices) = running.machine.pci.save();
     match state(running, &vcpus, pci) {
         Ok(saved) => {
-            running.standing = Some(Standing { vcpus, devices, saved });
+            running.standing = Some(Standing { since, vcpus, devices, saved });
             Ok(())
         }
         Err(error) => {
@@ -68,17 +72,18 @@ pub fn hold(running: &mut Running) -> Result<(), SaveError> {
 
 /// Lets a VM that was held run on.
 pub fn release(running: &mut Running) {
-    if let Some(Standing { vcpus, devices, saved: _ }) = running.standing.take() {
+    if let Some(Standing { vcpus, devices, .. }) = running.standing.take() {
         go_on(running, vcpus, devices);
     }
 }
 
 /// Writes down the state of a VM that was held, and lets it run on while its memory is copied. It does so as well if
 /// this fails.
-pub fn snapshot(running: &mut Running, to: &OwnedFd, memory: &OwnedFd) -> Result<MemoryCopy, SaveError> {
+pub fn snapshot(running: &mut Running, to: &OwnedFd, memory: &OwnedFd) -> Result<Snapshotting, SaveError> {
+    let since = running.standing.as_ref().ok_or(SaveError::NotHeld)?.since;
     let begun = begin_snapshot(running, to, memory);
     release(running);
-    begun
+    Ok(Snapshotting { copy: begun?, stood: since.elapsed() })
 }
 
 fn begin_snapshot(running: &Running, to: &OwnedFd, memory: &OwnedFd) -> Result<MemoryCopy, SaveError> {
@@ -96,7 +101,7 @@ pub fn save(running: &mut Running, to: &OwnedFd) -> Result<(), SaveError> {
     if !running.saving.memory_is_file {
         return Err(SaveError::NoMemoryFile);
     }
-    if running.devices.has_disks() {
+    if running.devices.has_disks() || running.file_memory.is_some() {
         return Err(SaveError::Disks);
     }
     hold(running)?;
@@ -117,6 +122,11 @@ fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, Sa
         vcpus: vcpus.iter().map(|vcpu| vcpu.state(&saving.msrs)).collect::<Result<_, _>>()?,
         console: running.machine.console.state(),
         disks: running.devices.saved_disks(),
+        persistent_memory: running
+            .devices
+            .persistent_memory()
+            .zip(running.file_memory.as_ref())
+            .map(|(slot, files)| SavedPersistentMemory { slot: slot.number(), length: files.length() }),
         pci,
     })
 }

@@ -33,6 +33,7 @@ pub struct SavedVm {
     pub console: ConsoleState,
     /// By slot.
     pub disks: Vec<SavedDisk>,
+    pub persistent_memory: Option<SavedPersistentMemory>,
     pub pci: BusState,
 }
 
@@ -42,6 +43,15 @@ pub struct SavedDisk {
     pub serial: String,
     /// On the PCI bus.
     pub slot: u8,
+}
+
+/// A disk that is persistent memory, which comes along again too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedPersistentMemory {
+    /// On the PCI bus.
+    pub slot: u8,
+    /// In bytes.
+    pub length: u64,
 }
 
 /// What has to be there before the rest can be put in.
@@ -62,6 +72,7 @@ impl SavedVm {
         add(&mut file, "vcpus", &self.vcpus)?;
         add(&mut file, "console", &self.console)?;
         add(&mut file, "disks", &self.disks)?;
+        add(&mut file, "pmem", &self.persistent_memory)?;
         add(&mut file, "pci", &self.pci)?;
         write_all(to, &file.encode()?).map_err(SavedError::File)
     }
@@ -78,6 +89,7 @@ impl SavedVm {
             vcpus,
             console: section(&file, "console")?,
             disks: section(&file, "disks")?,
+            persistent_memory: section(&file, "pmem")?,
             pci: section(&file, "pci")?,
         })
     }

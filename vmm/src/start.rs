@@ -18,10 +18,9 @@ use crate::jail::{self, JailError, seccomp};
 use crate::launch::{DiskParts, Parts, SavedParts};
 use crate::machine::{Machine, MachineError};
 use crate::memory::{self, MemoryError};
-use crate::memory_copy::MemoryCopy;
-use crate::pci::RestoreError;
-use crate::save::Standing;
-use crate::saved::{SavedError, SavedVm};
+use crate::pci::{RestoreError, Slot};
+use crate::save::{Snapshotting, Standing};
+use crate::saved::{SavedError, SavedPersistentMemory, SavedVm};
 use crate::stamps::{Stamps, wall_clock};
 use crate::vcpu::{self, RunningVcpus, VcpuError};
 use crate::vm::{self, VmError};
@@ -52,6 +51,8 @@ pub enum StartError {
     State(#[from] StateError),
     #[error("a saved VM's devices are not those of this program")]
     Restore(#[from] RestoreError),
+    #[error("the disk that is persistent memory is not the saved VM's")]
+    OtherImage,
     #[error("the main thread's system calls cannot be confined: {0}")]
     Confine(EndReason),
     #[error("cannot make an event")]
@@ -69,7 +70,7 @@ pub struct Running {
     /// While it is held.
     pub standing: Option<Standing>,
     /// A copy of its memory on the way, and the request for it.
-    pub copying: Option<(RequestId, MemoryCopy)>,
+    pub copying: Option<(RequestId, Snapshotting)>,
     pub file_memory: Option<FileMemory>,
     /// As of [`Reply::Launched`](vmm_api::Reply::Launched).
     pub clock_behind: u64,
@@ -150,6 +151,17 @@ pub fn resume(
     let mut devices = Devices::attach(&machine, Arc::clone(control))?;
     parts.listen.into_iter().for_each(|port| devices.vsock.listen(port));
     devices.put_back(&machine, &saved.disks, &mut parts.disks.block)?;
+    let put_back = match saved.persistent_memory {
+        Some(was) => Some(put_back_persistent_memory(
+            was,
+            &mut parts.disks,
+            saved.shape.memory,
+            &vm,
+            &machine,
+            &mut devices,
+        )?),
+        None => None,
+    };
     stamps.mark("devices");
 
     let vcpus = vcpu::restore(&vm, &saved.vcpus)?;
@@ -157,7 +169,8 @@ pub fn resume(
     saved.chips.put_into(&vm)?;
     // Last: a device may interrupt at once.
     machine.pci.restore(&saved.pci)?;
-    let file_memory = add_disks(parts.disks, saved.shape.memory, &vm, &machine, &mut devices)?;
+    let added = add_disks(parts.disks, saved.shape.memory, &vm, &machine, &mut devices)?;
+    let file_memory = put_back.or(added);
     let vcpus = machine.run(vcpus)?;
     seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
     stamps.mark("vcpus");
@@ -176,10 +189,37 @@ fn add_disks(
         devices.add_disk(machine, disk)?;
     }
     let Some(files) = disks.persistent_memory.map(FileMemory::map).transpose()? else { return Ok(None) };
+    add_persistent_memory(files, memory, vm, machine, devices).map(|(files, _)| Some(files))
+}
+
+/// Puts a saved VM's persistent memory where it was.
+fn put_back_persistent_memory(
+    was: SavedPersistentMemory,
+    disks: &mut DiskParts,
+    memory: u64,
+    vm: &VmFd,
+    machine: &Machine,
+    devices: &mut Devices,
+) -> Result<FileMemory, StartError> {
+    let files = FileMemory::map(disks.persistent_memory.take().ok_or(StartError::OtherImage)?)?;
+    if files.length() != was.length {
+        return Err(StartError::OtherImage);
+    }
+    let (files, slot) = add_persistent_memory(files, memory, vm, machine, devices)?;
+    if slot.number() == was.slot { Ok(files) } else { Err(StartError::OtherImage) }
+}
+
+fn add_persistent_memory(
+    files: FileMemory,
+    memory: u64,
+    vm: &VmFd,
+    machine: &Machine,
+    devices: &mut Devices,
+) -> Result<(FileMemory, Slot), StartError> {
     let address = layout::persistent_memory(memory);
     vm::set_file_memory(vm, &machine.memory, &files, address)?;
-    devices.add_persistent_memory(machine, address..address + files.length())?;
-    Ok(Some(files))
+    let slot = devices.add_persistent_memory(machine, address..address + files.length())?;
+    Ok((files, slot))
 }
 
 impl Running {
