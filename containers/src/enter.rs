@@ -128,5 +128,6 @@ fn sandbox_config(host: &Host<'_>, container: &Container) -> Result<SandboxConfi
         image,
         scratch: Some(scratch(host, container)),
         limits: Default::default(),
+        from: None,
     })
 }

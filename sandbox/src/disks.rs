@@ -67,6 +67,13 @@ pub(crate) fn describe(
     Ok((disks, rootfs))
 }
 
+/// The scratch disk's file once more, out of those [`describe`] described.
+pub(crate) fn scratch(disks: &[Disk], descriptors: &Descriptors) -> Option<io::Result<OwnedFd>> {
+    let disk = disks.iter().find(|disk| disk.serial == SCRATCH_SERIAL)?;
+    let index = usize::from(disk.files.first()?.0);
+    descriptors.passed.get(index).map(OwnedFd::try_clone)
+}
+
 /// Whether the guest can have the files as persistent memory for at most a sixteenth of its own memory: its kernel
 /// keeps 64 bytes (`struct page`) for each 4 KiB of them.
 fn fits(image: &[File], memory: u64) -> bool {

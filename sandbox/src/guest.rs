@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent_api::agent::{
     self, AdoptRequest, CreateContainerRequest, ExecRequest, PowerOffRequest, ResizeTerminalRequest,
-    SignalRequest, StartContainerRequest, WaitRequest, create_container_response, exec_response,
+    SignalRequest, StartContainerRequest, TakeOverRequest, WaitRequest, create_container_response,
+    exec_response,
 };
 use agent_api::agent_ttrpc::AgentClient;
 use agent_api::ports;
@@ -146,6 +147,32 @@ impl Guest {
             }
         };
         let (pid, streams) = tokio::try_join!(creating, opening)?;
+        Ok((Process { pid, ..process }, streams))
+    }
+
+    /// Takes over the container `was` of the guest that this one is a copy of: under the name, with the files and streams
+    /// of `config`, in the host's `hostname`. The rest of `config` is as it was there.
+    pub async fn take_over(
+        &self,
+        was: &str,
+        config: ContainerConfig,
+        hostname: &str,
+    ) -> Result<(Process, Streams), CreateError> {
+        let (stdio, opening) = streams::open(self.dialer.as_ref(), &config.stdio)?;
+        let request = TakeOverRequest {
+            container_id: was.to_owned(),
+            new_container_id: config.id.clone(),
+            hostname: hostname.to_owned(),
+            stdio: MessageField::some(stdio),
+            files: config.files.into_iter().map(Into::into).collect(),
+            ..Default::default()
+        };
+        let process = self.process(config.id, String::new());
+        let taking = async {
+            let answer = self.answer(self.client.take_over(Context::default(), &request)).await?;
+            Ok::<_, CreateError>(answer.pid)
+        };
+        let (pid, streams) = tokio::try_join!(taking, opening)?;
         Ok((Process { pid, ..process }, streams))
     }
 

@@ -1,7 +1,7 @@
 //! A start, step by step: from a description to an agent that has adopted its identity.
 //!
 //! Warm, where there is a template for the machine's shape or one can be made: a saved VM goes on, with this sandbox's
-//! disks. Cold otherwise, and where a template turns out to be of no use.
+//! disks. Cold otherwise, and where a template turns out to be of no use. Or from a copy of another sandbox's VM.
 
 mod boot;
 mod error;
@@ -10,6 +10,7 @@ mod template;
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
@@ -23,7 +24,8 @@ use crate::memory::vm_memory;
 use crate::process_id::ProcessId;
 use crate::record::{Claim, StateDir};
 use crate::sandbox::Sandbox;
-use crate::templates::{Shape, Templates};
+use crate::snapshot::SnapshotFiles;
+use crate::templates::{Shape, Template, Templates};
 use crate::timeline::Timeline;
 use crate::vmm::{Incoming, Vmm};
 
@@ -53,16 +55,28 @@ impl Sandbox {
             config.scratch.as_ref(),
             &mut files,
         )?;
+        let scratch = disks::scratch(&disks, &files).transpose().map_err(LaunchError::Duplicate)?;
         let source = Source { installation, shape, disks, files, identity: claim.record().identity };
         timeline.mark("descriptors opened");
 
         let cgroup = make_cgroup(&mut claim, &config.limits, memory)?;
         let mut starting =
             Starting { source, claim: &mut claim, cgroup, hostname: &config.hostname, timeline };
-        let (vmm, guest) = starting.start(&Templates::of(state)).await?;
+        let (vmm, guest) = match &config.from {
+            Some(files) => starting.go_on_from(files).await?,
+            None => starting.start(&Templates::of(state)).await?,
+        };
 
         let broker = Broker::serve(claim.directory(), vmm.handle().clone()).map_err(LaunchError::Broker)?;
-        Ok(Self { broker, vmm, claim, guest, rootfs, timeline: timeline.clone() })
+        Ok(Self {
+            broker,
+            vmm,
+            claim,
+            guest,
+            rootfs,
+            scratch: scratch.map(Arc::new),
+            timeline: timeline.clone(),
+        })
     }
 }
 
@@ -87,6 +101,11 @@ impl Starting<'_> {
             self.timeline.mark("template given up");
         }
         self.begin(self.source.launch()?).await
+    }
+
+    async fn go_on_from(&mut self, files: &SnapshotFiles) -> Result<(Vmm, Guest), LaunchError> {
+        let saved = Template { state: open(&files.state())?, memory: open(&files.memory())? };
+        self.begin(self.source.resume(saved)?).await
     }
 
     /// Runs a VMM, up to an agent that is this sandbox's.

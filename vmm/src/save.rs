@@ -116,10 +116,15 @@ fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, Sa
         return Err(SaveError::Stopped);
     }
     let saving = &running.saving;
+    let (taken, chips, vcpus) = stamps::at_one_moment(|moment| {
+        let chips = ChipState::of(&running.vm)?;
+        let vcpus = vcpus.iter().map(|vcpu| vcpu.state(&saving.msrs));
+        Ok::<_, StateError>((moment, chips, vcpus.collect::<Result<_, _>>()?))
+    })?;
     Ok(SavedVm {
-        shape: Shape { memory: saving.memory, taken: stamps::wall_clock() },
-        chips: ChipState::of(&running.vm)?,
-        vcpus: vcpus.iter().map(|vcpu| vcpu.state(&saving.msrs)).collect::<Result<_, _>>()?,
+        shape: Shape { memory: saving.memory, taken },
+        chips,
+        vcpus,
         console: running.machine.console.state(),
         disks: running.devices.saved_disks(),
         persistent_memory: running

@@ -1,11 +1,21 @@
-//! When each step of the start was done.
+//! What time it is: when each step of the start was done, and when a guest's clocks are read or set.
 
 use rustix::time::{ClockId, clock_gettime};
 use vmm_api::Stamp;
 
-/// CLOCK_REALTIME, in ns.
-pub fn wall_clock() -> u64 {
-    read(ClockId::Realtime)
+/// Does what takes or gives clocks of a guest, which is told what time it is, in ns of CLOCK_REALTIME. Where a busy host
+/// let it wait meanwhile, it is done again, a few times at most.
+pub fn at_one_moment<T, E>(mut work: impl FnMut(u64) -> Result<T, E>) -> Result<T, E> {
+    const TRIES: u32 = 5;
+    const MOMENT: u64 = 5_000_000;
+    for _ in 1..TRIES {
+        let begun = read(ClockId::Monotonic);
+        let done = work(read(ClockId::Realtime))?;
+        if read(ClockId::Monotonic) - begun < MOMENT {
+            return Ok(done);
+        }
+    }
+    work(read(ClockId::Realtime))
 }
 
 fn read(clock: ClockId) -> u64 {

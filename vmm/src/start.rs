@@ -21,7 +21,7 @@ use crate::memory::{self, MemoryError};
 use crate::pci::{RestoreError, Slot};
 use crate::save::{Snapshotting, Standing};
 use crate::saved::{SavedError, SavedPersistentMemory, SavedVm};
-use crate::stamps::{Stamps, wall_clock};
+use crate::stamps::{self, Stamps};
 use crate::vcpu::{self, RunningVcpus, VcpuError};
 use crate::vm::{self, VmError};
 
@@ -164,9 +164,12 @@ pub fn resume(
     };
     stamps.mark("devices");
 
-    let vcpus = vcpu::restore(&vm, &saved.vcpus)?;
-    let clock_behind = wall_clock().saturating_sub(saved.shape.taken);
-    saved.chips.put_into(&vm)?;
+    let vcpus = vcpu::create_to_restore(&vm, saved.vcpus.len())?;
+    let clock_behind = stamps::at_one_moment(|moment| {
+        vcpu::restore(&vcpus, &saved.vcpus)?;
+        saved.chips.put_into(&vm)?;
+        Ok::<_, StartError>(moment.saturating_sub(saved.shape.taken))
+    })?;
     // Last: a device may interrupt at once.
     machine.pci.restore(&saved.pci)?;
     let added = add_disks(parts.disks, saved.shape.memory, &vm, &machine, &mut devices)?;

@@ -65,14 +65,21 @@ pub fn create(vm: &VmFd, cpuid: &Cpuid, count: u8, entry: u64) -> Result<Vec<Vcp
         .collect()
 }
 
-/// Creates vCPUs that go on from where saved ones were.
-pub fn restore(vm: &VmFd, states: &[VcpuState]) -> Result<Vec<Vcpu>, VcpuError> {
-    let restore = |(index, state): (u8, &VcpuState)| {
+/// Creates vCPUs that are to go on from where saved ones were.
+pub fn create_to_restore(vm: &VmFd, count: usize) -> Result<Vec<Vcpu>, VcpuError> {
+    let create = |index: u8| {
         let fd = vm.create_vcpu(index.into()).map_err(|error| VcpuError::Create(index, error))?;
-        state.put_into(&fd).map_err(|error| VcpuError::Restore(index, error))?;
         Ok(Vcpu { index, fd })
     };
-    (0u8..).zip(states).map(restore).collect()
+    (0u8..=u8::MAX).take(count).map(create).collect()
+}
+
+/// Puts the saved states into them.
+pub fn restore(vcpus: &[Vcpu], states: &[VcpuState]) -> Result<(), VcpuError> {
+    for (Vcpu { index, fd }, state) in vcpus.iter().zip(states) {
+        state.put_into(fd).map_err(|error| VcpuError::Restore(*index, error))?;
+    }
+    Ok(())
 }
 
 impl Vcpu {

@@ -75,6 +75,7 @@ impl Host {
             image: vec![fs::File::open("/dev/null").unwrap(), fs::File::open("/dev/null").unwrap()],
             scratch: Some(Scratch::Temporary { directory: self.root.join("data"), size: 128 << 20 }),
             limits: HostLimits::default(),
+            from: None,
         }
     }
 }
