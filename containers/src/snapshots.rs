@@ -188,19 +188,23 @@ impl Making {
     }
 
     /// The files are whole, and stay.
-    pub fn finish(mut self, container: Config, stood: Duration) -> Result<Snapshot, SnapshotsError> {
+    pub fn finish(self, container: Config, stood: Duration) -> Result<Snapshot, SnapshotsError> {
         let processor = sandbox::host::processor().map_err(SnapshotsError::Processor)?;
         let stood = u64::try_from(stood.as_nanos()).unwrap_or(u64::MAX);
-        let about = About { created: Timestamp::now(), container, processor, stood };
-        self.finish_as(about)
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::AlreadyExists => SnapshotsError::Exists(self.name.clone()),
-                _ => SnapshotsError::Directory { path: self.destination.clone(), source },
-            })
-            .inspect(|_| self.finished = true)
+        self.finish_as(About { created: Timestamp::now(), container, processor, stood })
     }
 
-    fn finish_as(&self, about: About) -> io::Result<Snapshot> {
+    /// With what is known of it from elsewhere.
+    pub fn finish_as(mut self, about: About) -> Result<Snapshot, SnapshotsError> {
+        let snapshot = self.put_in_place(about).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => SnapshotsError::Exists(self.name.clone()),
+            _ => SnapshotsError::Directory { path: self.destination.clone(), source },
+        })?;
+        self.finished = true;
+        Ok(snapshot)
+    }
+
+    fn put_in_place(&self, about: About) -> io::Result<Snapshot> {
         for file in fs::read_dir(&self.directory)? {
             File::open(file?.path())?.sync_all()?;
         }

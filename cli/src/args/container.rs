@@ -145,8 +145,21 @@ pub(crate) struct ContainerArgs {
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
 
+    /// Go on from a snapshot of a container, which says all but the name
+    #[arg(
+        long,
+        value_name = "SNAPSHOT",
+        help_heading = "Container",
+        conflicts_with_all = [
+            "image_and_command", "interactive", "tty", "attach", "env", "env_file", "workdir", "user", "entrypoint",
+            "init", "stop_signal", "stop_timeout", "restart", "hostname", "memory", "cpus", "storage", "label",
+            "read_only", "tmpfs"
+        ]
+    )]
+    pub from: Option<String>,
+
     // One list, as that is what makes options end at the image.
-    #[arg(value_names = ["IMAGE", "COMMAND"], required = true, num_args = 1.., trailing_var_arg = true, hide = true)]
+    #[arg(value_names = ["IMAGE", "COMMAND"], required_unless_present = "from", num_args = 1.., trailing_var_arg = true, hide = true)]
     image_and_command: Vec<String>,
 }
 

@@ -21,6 +21,7 @@ mod events;
 mod exec;
 mod export;
 mod filter;
+mod fork;
 mod groups;
 mod health;
 mod history;
@@ -58,6 +59,7 @@ mod run;
 mod save;
 mod security_opt;
 mod signal;
+mod snapshot;
 mod span;
 mod start;
 mod stats;
@@ -87,6 +89,7 @@ pub(crate) use events::EventsArgs;
 pub(crate) use exec::ExecArgs;
 pub(crate) use export::ExportArgs;
 pub(crate) use filter::Filter;
+pub(crate) use fork::ForkArgs;
 pub(crate) use groups::grouped;
 pub(crate) use health::HealthArgs;
 pub(crate) use history::HistoryArgs;
@@ -124,6 +127,7 @@ pub(crate) use run::{ForegroundArgs, RunArgs, TimingFormat};
 pub(crate) use save::SaveArgs;
 pub(crate) use security_opt::{SeccompChoice, SecurityOpt};
 pub(crate) use signal::{Signal, SignalError};
+pub(crate) use snapshot::{SnapshotArgs, SnapshotCreateArgs, SnapshotLsArgs, SnapshotVerb};
 pub(crate) use start::{AttachArgs, StartArgs};
 pub(crate) use stats::StatsArgs;
 pub(crate) use stop::{RestartArgs, StopArgs, StopHow};
@@ -181,6 +185,8 @@ pub(crate) enum Command {
     ImageNoun(ImageNounArgs),
     #[command(name = "system")]
     SystemNoun(SystemNounArgs),
+    Fork(ForkArgs),
+    Snapshot(SnapshotArgs),
     Template(TemplateArgs),
     Doctor(DoctorArgs),
     Completion(CompletionArgs),

@@ -5,16 +5,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use containers::{
-    Claimed, Config, Containers, ContainersError, ImageOf, Limits, OpenStdin, RestartPolicy, Timestamp, id,
+    Claimed, Config, Containers, ContainersError, ImageOf, Limits, OpenStdin, RestartPolicy, SnapshotsError,
+    Timestamp, id,
 };
 use images::store::StoreError;
 use images::{Store, StoredImage};
 use sandbox::DEFAULT_SCRATCH_SIZE;
 
+use super::copy_of::{self, CopyError, Wanted};
 use crate::args::{Bytes, ContainerArgs, CreateArgs};
 use crate::container::{Container, ContainerError};
 use crate::data_dir::DataDir;
-use crate::image::{self, ImageError, Wanted};
+use crate::image::{self, ImageError};
 use crate::spec::{self, SpecError};
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,10 @@ pub(crate) enum CreateError {
     CidFile { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Containers(#[from] ContainersError),
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotsError),
+    #[error("cannot go on from snapshot {name}")]
+    Copy { name: String, source: CopyError },
 }
 
 /// What is known of a container's first run when it is made.
@@ -69,6 +75,12 @@ pub(crate) async fn make(
     if args.rm && args.restart != RestartPolicy::No {
         return Err(CreateError::RemoveAndRestart);
     }
+    if let Some(name) = &args.from {
+        let snapshot = data.snapshots().find_usable(name)?;
+        let wanted = Wanted { name: args.name.clone(), rm: args.rm, stdin_once: Some(first.stdin_once) };
+        let made = copy_of::make(containers, data, &snapshot.about.container, &snapshot.files, wanted);
+        return made.map_err(|source| CreateError::Copy { name: name.clone(), source });
+    }
     if let Some(path) = args.cidfile.as_ref().filter(|path| path.exists()) {
         return Err(CreateError::CidFileExists(path.clone()));
     }
@@ -76,7 +88,7 @@ pub(crate) async fn make(
     let store = Store::open(data.images())?;
     // From finding the image to the record that says it is used, nobody may take it away.
     let hold = store.hold()?;
-    let wanted = Wanted {
+    let wanted = image::Wanted {
         name: args.image().to_owned(),
         platform: args.platform.clone(),
         pull: args.pull,

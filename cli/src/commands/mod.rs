@@ -2,6 +2,7 @@
 
 pub(crate) mod commit;
 pub(crate) mod completion;
+mod copy_of;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod df;
@@ -11,6 +12,7 @@ mod each;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;
+pub(crate) mod fork;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
@@ -35,6 +37,7 @@ pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
+pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
