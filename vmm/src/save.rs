@@ -26,7 +26,7 @@ pub enum SaveError {
     Busy,
     #[error("the VM is not held")]
     NotHeld,
-    #[error("the VM's end has come")]
+    #[error("the VM runs no more")]
     Stopped,
     #[error("KVM does not give the VM's state")]
     State(#[from] StateError),

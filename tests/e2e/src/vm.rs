@@ -113,17 +113,28 @@ impl Plan {
 impl Saved {
     /// Lets it go on.
     pub fn resume(&self) -> Vm {
+        self.resume_with(&[])
+    }
+
+    /// Lets it go on, with disks by their serials.
+    pub fn resume_with(&self, disks: &[(&str, &File)]) -> Vm {
         let mut vm = Vm::spawn();
         let kvm = File::options().read(true).write(true).open("/dev/kvm").expect("/dev/kvm");
+        let mut descriptors = vec![kvm.as_fd(), self.state.as_fd(), self.memory.as_fd()];
+        let mut described = Vec::new();
+        for (serial, file) in disks {
+            described.push(disk(serial, descriptors.len()));
+            descriptors.push(file.as_fd());
+        }
         let resume = Resume {
             kvm: FdIndex(0),
             state: FdIndex(1),
             memory: FdIndex(2),
-            disks: Vec::new(),
+            disks: described,
             listen: Vec::new(),
             identity: Some(NOBODY),
         };
-        vm.send(Request::Resume(resume), &[kvm.as_fd(), self.state.as_fd(), self.memory.as_fd()]);
+        vm.send(Request::Resume(resume), &descriptors);
         vm
     }
 
@@ -200,6 +211,19 @@ impl Vm {
 
     pub fn save_to(&mut self, state: &File) -> Result<Reply, String> {
         self.send(Request::Save { state: FdIndex(0) }, &[state.as_fd()]);
+        self.reply()
+    }
+
+    /// Takes a snapshot of a VM that is held, which runs on.
+    pub fn snapshot(&mut self) -> Saved {
+        let [state, memory] = [(); 2].map(|()| tempfile::tempfile().expect("a file"));
+        assert!(matches!(self.snapshot_to(&state, &memory), Ok(Reply::Copied { .. })));
+        Saved { state, memory }
+    }
+
+    pub fn snapshot_to(&mut self, state: &File, memory: &File) -> Result<Reply, String> {
+        let request = Request::Snapshot { state: FdIndex(0), memory: FdIndex(1) };
+        self.send(request, &[state.as_fd(), memory.as_fd()]);
         self.reply()
     }
 

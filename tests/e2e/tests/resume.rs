@@ -95,7 +95,79 @@ fn a_saved_vm_runs_no_more() {
     let numbers = counted(&mut vm);
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert_eq!(counted(&mut vm), numbers);
-    assert!(vm.save_to(&tempfile::tempfile().unwrap()).unwrap_err().contains("already"));
+    assert!(vm.save_to(&tempfile::tempfile().unwrap()).unwrap_err().contains("runs no more"));
+}
+
+/// Counts on a disk as well, and believes what it reads there.
+const COUNT_ON_DISK: &str = "i=0
+    while true; do
+        i=$((i + 1)); printf '%08d' $i | dd of=/dev/vda bs=8 conv=notrunc,fsync 2>/dev/null
+        echo 3 > /proc/sys/vm/drop_caches; echo \"count $(head -c 8 /dev/vda | sed 's/^0*//').\"; sleep 0.1
+    done";
+
+/// Rounds of a VM that is saved while it runs on, ended, and goes on from there: ten, unless `BULKHEAD_TEST_ROUNDS` says
+/// how many.
+#[test]
+fn round_after_round_nothing_is_lost() {
+    let rounds = std::env::var("BULKHEAD_TEST_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap());
+    let mut plan = Plan::running(COUNT_ON_DISK);
+    let disk = disk_image("", 1 << 20);
+    plan.disks.push(("disk", disk.try_clone().unwrap()));
+    let mut vm = plan.start();
+    vm.wait_for("count 3.");
+    let mut disk = disk;
+    for round in 0..rounds {
+        assert_eq!(vm.ask(Request::Hold), Ok(Reply::Held));
+        let copy = tempfile::tempfile().unwrap();
+        std::io::copy(&mut &disk, &mut &copy).unwrap();
+        let saved = vm.snapshot();
+        let at = *counted(&mut vm).last().unwrap();
+        vm.wait_for(&format!("count {}.", at + 2));
+        assert!(matches!(vm.ask(Request::Stop), Ok(Reply::Stopping)), "round {round}");
+        disk = copy;
+        vm = saved.resume_with(&[("disk", &disk)]);
+        vm.wait_for(&format!("count {}.", at + 2));
+        let numbers = counted(&mut vm);
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "round {round}: {numbers:?}");
+        assert!(numbers[0] <= at + 1, "round {round}: it went on at {}, after {at}", numbers[0]);
+        std::io::Seek::rewind(&mut &disk).unwrap();
+    }
+}
+
+#[test]
+fn a_vm_that_is_held_goes_on_whatever_becomes_of_the_snapshot() {
+    let mut vm = Plan::running(COUNT).start();
+    vm.wait_for("count 2.");
+    assert!(
+        vm.snapshot_to(&tempfile::tempfile().unwrap(), &tempfile::tempfile().unwrap())
+            .unwrap_err()
+            .contains("not held")
+    );
+    let goes_on = |vm: &mut Vm| {
+        let at = *counted(vm).last().unwrap();
+        vm.wait_for(&format!("count {}.", at + 3));
+    };
+
+    assert_eq!(vm.ask(Request::Hold), Ok(Reply::Held));
+    let numbers = counted(&mut vm);
+    assert!(vm.ask(Request::Hold).unwrap_err().contains("being saved"));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(counted(&mut vm), numbers, "it ran while it was held");
+    assert_eq!(vm.ask(Request::Release), Ok(Reply::Released));
+    goes_on(&mut vm);
+
+    // No room, for the state or for the memory.
+    let (full, file) =
+        (File::options().write(true).open("/dev/full").unwrap(), tempfile::tempfile().unwrap());
+    for (state, memory) in [(&full, &file), (&file, &full)] {
+        assert_eq!(vm.ask(Request::Hold), Ok(Reply::Held));
+        assert!(vm.snapshot_to(state, memory).is_err());
+        goes_on(&mut vm);
+    }
+
+    // A supervisor that is gone meanwhile leaves nothing.
+    assert_eq!(vm.ask(Request::Hold), Ok(Reply::Held));
+    vm.abandon();
 }
 
 #[test]
