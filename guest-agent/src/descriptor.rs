@@ -26,10 +26,11 @@ impl Descriptor {
         Ok(Self { fd })
     }
 
-    /// Waits for bytes; 0 is end-of-file.
+    /// Waits for bytes; 0 is end-of-file. A vsock stream that went because its guest goes on in another VM is in error,
+    /// which to epoll is not the same as readable.
     pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let mut ready = self.fd.readable().await?;
+            let mut ready = self.fd.ready(Interest::READABLE | Interest::ERROR).await?;
             match ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut *buffer)?)) {
                 Ok(result) => return result,
                 Err(_would_block) => continue,
@@ -45,18 +46,24 @@ impl Descriptor {
     /// Waits until all bytes are taken.
     pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let some = bytes.get(..WRITE_LEN).unwrap_or(bytes);
-            let mut ready = self.fd.writable().await?;
-            match ready.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), some)?)) {
-                Ok(written) => bytes = bytes.get(written?..).unwrap_or_default(),
-                Err(_would_block) => continue,
-            }
+            bytes = bytes.get(self.write(bytes).await?..).unwrap_or_default();
         }
         Ok(())
     }
 
-    /// Waits until the other side is gone, and drops what it says until then. A vsock stream that went because its guest
-    /// goes on in another VM is in error, which to epoll is not the same as readable.
+    /// Waits until some bytes are taken, and tells how many. Takes none if given up before.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let some = bytes.get(..WRITE_LEN).unwrap_or(bytes);
+        loop {
+            let mut ready = self.fd.ready(Interest::WRITABLE | Interest::ERROR).await?;
+            match ready.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), some)?)) {
+                Ok(result) => return result,
+                Err(_would_block) => continue,
+            }
+        }
+    }
+
+    /// Waits until the other side is gone, and drops what it says until then.
     pub(crate) async fn ended(&self) -> io::Error {
         loop {
             let mut ready = match self.fd.ready(Interest::READABLE | Interest::ERROR).await {

@@ -36,6 +36,14 @@ pub fn queue() -> (Events, EventQueue) {
     (Events { queue: sender }, EventQueue { queue: receiver })
 }
 
+#[cfg(test)]
+impl EventQueue {
+    /// The next event that would be delivered.
+    pub(crate) async fn next(&mut self) -> Event {
+        self.queue.recv().await.unwrap_or_default()
+    }
+}
+
 impl Events {
     /// A process has ended and its output is drained.
     pub async fn exit(&self, exit: Exit) {

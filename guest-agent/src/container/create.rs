@@ -16,7 +16,7 @@ use super::init;
 use super::launch::{Launched, LaunchedProcess, Starter};
 use super::rootfs::{Rootfs, RootfsError};
 use super::spec::{self, Additions, SpecError};
-use super::stdio::{self, Carriage, ProcessSide};
+use super::stdio::{self, Carriage, ProcessSide, Switches};
 use super::user::UserError;
 use crate::{disks, error_chain, failure, log};
 
@@ -32,10 +32,13 @@ pub(super) struct FirstProcess {
     pub process: LaunchedProcess,
     pub starter: Starter,
     pub carriage: Carriage,
+    pub switches: Switches,
 }
 
 /// What a container has on this guest's disks: its directory, its mounts.
 pub(super) struct Bundle {
+    /// The id it was made under, which all that is below and libcontainer know it by for good.
+    pub made_as: String,
     pub dir: PathBuf,
     pub rootfs: Rootfs,
     /// What libcontainer keeps about it.
@@ -76,8 +79,8 @@ pub(super) async fn create(
     };
     let Launched { process, attached, starter } = launched;
     match Carriage::start(host_ends, attached) {
-        Ok(carriage) => {
-            let first = Some(FirstProcess { process, starter, carriage });
+        Ok((carriage, switches)) => {
+            let first = Some(FirstProcess { process, starter, carriage, switches });
             Ok(Created { bundle, cgroup, first })
         }
         Err(error) => {
@@ -93,14 +96,14 @@ pub(super) async fn mount(
     environment: &Environment,
     request: MountContainerRequest,
 ) -> Result<Created, Failure> {
-    let id = &request.container_id;
+    let id = request.container_id.as_str();
     find_disks(request.rootfs.as_ref()).await?;
     let cgroup = Cgroup::create(id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
     let (dir, state_dir) = (environment.containers_dir.join(id), environment.launcher.state_dir.join(id));
-    let disks = request.rootfs.unwrap_or_default();
+    let (disks, made_as) = (request.rootfs.unwrap_or_default(), id.to_owned());
     let mounted = spawn_blocking(move || {
         let rootfs = mount_rootfs(&dir, &disks).inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
-        Ok(Bundle { dir, rootfs, state_dir })
+        Ok(Bundle { made_as, dir, rootfs, state_dir })
     })
     .await
     .unwrap_or_else(|panic| Err(BundleError::Write(panic.into())));
@@ -130,7 +133,7 @@ fn mount_rootfs(dir: &Path, disks: &agent::Rootfs) -> Result<Rootfs, BundleError
 /// Takes a container's mounts and files away; what cannot be is logged.
 pub(super) async fn remove_bundle(bundle: Bundle) {
     let removed = spawn_blocking(move || {
-        let Bundle { dir, rootfs, state_dir } = bundle;
+        let Bundle { dir, rootfs, state_dir, .. } = bundle;
         rootfs.unmount().map_err(|error| error_chain::describe(&error))?;
         for path in [dir, state_dir] {
             match fs::remove_dir_all(&path) {
@@ -200,7 +203,7 @@ async fn make_bundle(
             // Not there, or logged by whoever left something in it.
             let _ = fs::remove_dir_all(&dir);
         }
-        result.map(|rootfs| Bundle { dir, rootfs, state_dir })
+        result.map(|rootfs| Bundle { made_as: request.container_id, dir, rootfs, state_dir })
     })
     .await;
     match made {
