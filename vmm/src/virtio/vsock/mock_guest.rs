@@ -109,6 +109,11 @@ impl<'m> Guest<'m> {
         Self { driver, given: VecDeque::new() }
     }
 
+    /// Goes on with the device of another machine.
+    pub(super) fn moved_to(self, host: &Host) -> Guest<'_> {
+        Guest { driver: self.driver.moved_to(&host.machine), given: self.given }
+    }
+
     pub(super) fn give_buffers(&mut self, count: u16) {
         for index in 0..count {
             self.give_buffer(RX_BUFFERS + u64::from(index) * u64::from(RX_BUFFER));

@@ -50,6 +50,8 @@ pub(super) struct Muxer {
     /// Streams with something to send, in turn.
     turns: VecDeque<StreamId>,
     resets: VecDeque<Header>,
+    /// The guest has been told that all its streams are gone, and may not have heard.
+    telling: bool,
     next_id: StreamId,
     next_port: u32,
 }
@@ -74,6 +76,7 @@ impl Muxer {
             asked: BTreeMap::new(),
             turns: VecDeque::new(),
             resets: VecDeque::new(),
+            telling: false,
             next_id: 0,
             next_port: FIRST_PORT + (u32::from_le_bytes(random) >> 1),
         })
@@ -170,9 +173,21 @@ impl Muxer {
         }
         match self.by_ports.get(&header.ports()) {
             Some(&id) => self.packet_of_stream(id, header, packet),
-            None if header.op == op::REQUEST => self.accept(header),
+            None if header.op == op::REQUEST => {
+                self.telling = false;
+                self.accept(header);
+            }
+            // Of a stream that is gone. A reset would have the guest take its end for the host's wish, and not for what
+            // it is about to hear of.
+            None if self.telling => {}
             None => self.refuse(header),
         }
+    }
+
+    /// The driver is one that went on from a saved VM, and is told that its streams are gone. It has heard that when it
+    /// opens another.
+    pub(super) fn driver_resumed(&mut self) {
+        self.telling = true;
     }
 
     /// Answers with a reset. A reset itself is never answered (virtio 1.3 §5.10.6.6).
@@ -263,6 +278,7 @@ impl Muxer {
         }
         self.turns.clear();
         self.resets.clear();
+        self.telling = false;
     }
 
     fn give_turn(&mut self, id: StreamId) {

@@ -419,7 +419,14 @@ fn a_guest_that_goes_on_elsewhere_is_told_that_its_streams_are_gone() {
 
     let (elsewhere, _) = Host::with(MockMachine::with_memory(host.machine.memory.clone()));
     elsewhere.machine.pci.restore(&state).unwrap();
-    let mut driver = guest.driver.moved_to(&elsewhere.machine);
-    assert_eq!(driver.wait_used(EVENTS), (head, 4));
-    assert_eq!(driver.read_memory(BUFFER, 4), [0; 4]);
+    let mut guest = guest.moved_to(&elsewhere);
+    assert_eq!(guest.driver.wait_used(EVENTS), (head, 4));
+    assert_eq!(guest.driver.read_memory(BUFFER, 4), [0; 4]);
+    // Before it has heard, it says more on the old stream: no reset comes before the answer to what is new.
+    guest.write(PORTS, b"lost");
+    let fresh = Ports { guest: 41_000, ..PORTS };
+    guest.say(fresh, op::REQUEST);
+    guest.expect(op::RESPONSE);
+    guest.write(PORTS, b"wrong");
+    guest.expect(op::RST);
 }

@@ -147,8 +147,11 @@ impl Worker {
         let Activation { memory, interrupt, resumed, .. } = activation;
         let mut driver = Driver { memory, receive, transmit, event, interrupt };
         // What cannot be told by an event shows when the guest next uses a stream, which is refused.
-        if resumed && driver.tell_streams_are_gone().is_err() {
-            driver.interrupt.needs_reset();
+        if resumed {
+            self.muxer.driver_resumed();
+            if driver.tell_streams_are_gone().is_err() {
+                driver.interrupt.needs_reset();
+            }
         }
         self.driver = Some(driver);
         Ok(())
