@@ -17,7 +17,7 @@ const DATABASE: &str = r#"
 import os, random, sqlite3, time
 db = sqlite3.connect(":memory:")
 db.execute("create table t (who text)")
-db.execute("insert into t values ('mother')")
+db.execute("insert into t values (?)", ("mother",))
 print("ready", flush=True)
 while True:
     time.sleep(0.05)
