@@ -90,7 +90,7 @@ impl VirtioDevice for Blk {
     }
 
     fn pause(&mut self) -> Vec<Option<ActiveQueue>> {
-        vec![self.thread.release()]
+        self.thread.release()
     }
 }
 
