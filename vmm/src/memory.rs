@@ -1,8 +1,9 @@
 //! Guest memory: private, and taken from the host only as the guest touches it.
 //!
 //! Nobody's file as a rule. A VM that is to be saved has a file as its memory, which is then all there is to save of it;
-//! a VM that goes on from there sees the file, and keeps what it writes to itself.
+//! a VM that goes on from there sees the file, and keeps what it writes to itself. What the guest frees is given back.
 
+mod give_back;
 mod holes;
 
 use std::fs::File;
@@ -14,6 +15,8 @@ use vm_memory::mmap::{FromRangesError, MmapRegionError};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 use crate::arch::layout;
+
+pub use give_back::give_back;
 
 const PAGE: u64 = 4096;
 
