@@ -13,6 +13,7 @@ use crate::machine::Machine;
 use crate::pci::{AddError, Slot};
 use crate::saved::SavedDisk;
 use crate::streams::ToSupervisor;
+use crate::virtio::balloon::Balloon;
 use crate::virtio::blk::{Blk, Disk, DiskError};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::pci::VirtioPci;
@@ -27,6 +28,8 @@ pub enum DeviceError {
     Rng(#[source] io::Error),
     #[error("cannot start the vsock device")]
     Vsock(#[source] io::Error),
+    #[error("cannot start the balloon device")]
+    Balloon(#[source] io::Error),
     #[error("cannot use disk {0}")]
     Disk(String, #[source] DiskError),
     #[error("cannot start the device of disk {0}")]
@@ -52,7 +55,8 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Adds the devices every VM has to the machine's bus; their threads run from here on.
+    /// Adds the devices every VM has to the machine's bus; their threads run from here on. Always in this order, by which
+    /// they get their slots: a saved VM finds its own again.
     pub fn attach(machine: &Machine, control: Arc<ControlSocket>) -> Result<Self, DeviceError> {
         let rng = Rng::new(ThreadPlan {
             name: "rng".to_owned(),
@@ -65,6 +69,12 @@ impl Devices {
             Vsock::new(sink, Arc::clone(&machine.ending), || seccomp::confine(seccomp::Thread::Vsock))
                 .map_err(DeviceError::Vsock)?;
         seat(machine, Box::new(vsock))?;
+        let balloon = Balloon::new(ThreadPlan {
+            name: "balloon".to_owned(),
+            confine: || seccomp::confine(seccomp::Thread::Balloon),
+            ending: Arc::clone(&machine.ending),
+        });
+        seat(machine, Box::new(balloon.map_err(DeviceError::Balloon)?))?;
         Ok(Self { vsock: handle, disks: BTreeMap::new(), persistent_memory: None })
     }
 

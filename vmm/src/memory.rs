@@ -1,7 +1,10 @@
 //! Guest memory: private, and taken from the host only as the guest touches it.
 //!
 //! Nobody's file as a rule. A VM that is to be saved has a file as its memory, which is then all there is to save of it;
-//! a VM that goes on from there sees the file, and keeps what it writes to itself.
+//! a VM that goes on from there sees the file, and keeps what it writes to itself. What the guest frees is given back.
+
+mod give_back;
+mod holes;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -13,6 +16,10 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Mmap
 
 use crate::arch::layout;
 
+pub use give_back::give_back;
+
+const PAGE: u64 = 4096;
+
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     #[error("{0} bytes of guest memory are not a whole number of pages, or fewer than 1 MiB")]
@@ -21,6 +28,8 @@ pub enum MemoryError {
     Map(u64, #[source] FromRangesError),
     #[error("cannot map {0} bytes of guest memory from a file")]
     MapFile(u64, #[source] MmapRegionError),
+    #[error("cannot map the holes of a file of guest memory")]
+    Holes(#[source] std::io::Error),
     #[error("cannot use the file of guest memory")]
     File(#[source] std::io::Error),
     #[error("the file of {expected} bytes of guest memory has {actual}")]
@@ -66,9 +75,12 @@ fn map(bytes: u64, file: OwnedFd, writes: Writes) -> Result<GuestMemoryMmap, Mem
         };
     let mut regions = Vec::new();
     for (address, size, offset) in ranges(bytes)? {
-        let offset = FileOffset::from_arc(Arc::clone(&file), offset);
-        let mapping = MmapRegion::build(Some(offset), size, libc::PROT_READ | libc::PROT_WRITE, flags)
+        let place = FileOffset::from_arc(Arc::clone(&file), offset);
+        let mapping = MmapRegion::build(Some(place), size, libc::PROT_READ | libc::PROT_WRITE, flags)
             .map_err(|error| MemoryError::MapFile(bytes, error))?;
+        if let Writes::StayPrivate = writes {
+            holes::cover(&mapping, &file, offset).map_err(MemoryError::Holes)?;
+        }
         regions.push(GuestRegionMmap::new(mapping, address).ok_or(MemoryError::Size(bytes))?);
     }
     GuestMemoryMmap::from_regions(regions).map_err(|_| MemoryError::Size(bytes))
@@ -76,7 +88,6 @@ fn map(bytes: u64, file: OwnedFd, writes: Writes) -> Result<GuestMemoryMmap, Mem
 
 /// Address, size and place in a file of each range of RAM.
 fn ranges(bytes: u64) -> Result<Vec<(GuestAddress, usize, u64)>, MemoryError> {
-    const PAGE: u64 = 4096;
     if !bytes.is_multiple_of(PAGE) || bytes < layout::LEGACY_HOLE.end {
         return Err(MemoryError::Size(bytes));
     }

@@ -17,7 +17,10 @@ const LOOKS: [(&str, &str); 9] = [
     ("mounts", "awk '{ print $5 }' /proc/self/mountinfo | sort"),
     ("cgroups", "find /sys/fs/cgroup -type d | sort"),
     ("network interfaces", "ls /sys/class/net"),
-    ("records", "ls -A /run/bulkhead 2>/dev/null | grep -v -e ^events -e '^[.]templates' -e '^[.]copies' || true"),
+    (
+        "records",
+        "ls -A /run/bulkhead 2>/dev/null | grep -v -e ^events -e '^[.]templates' -e '^[.]copies' || true",
+    ),
     ("templates in the making", "ls -A /run/bulkhead/.templates 2>/dev/null | grep ^[.]making || true"),
     ("copies", "ls -A /run/bulkhead/.copies 2>/dev/null || true"),
     ("containers", "ls -A /var/lib/bulkhead/containers 2>/dev/null || true"),

@@ -54,7 +54,7 @@ pub(super) const EVERY_THREAD: &[Call] = &[
     call(libc::SYS_brk),
     call(libc::SYS_munmap),
     call(libc::SYS_mremap),
-    call(libc::SYS_madvise),
+    when(libc::SYS_madvise, &[Is(2, libc::MADV_DONTNEED as u32)]),
     when(libc::SYS_mmap, &[Lacks(2, EXECUTABLE)]),
     when(libc::SYS_mprotect, &[Lacks(2, EXECUTABLE)]),
     // Locks, channels, joining of threads.
@@ -147,6 +147,15 @@ pub(super) const VCPU: &[Call] = &[
     when(libc::SYS_ioctl, &[Is(1, KVM_SET_GSI_ROUTING)]),
     call(libc::SYS_eventfd2),
     when(libc::SYS_fcntl, &[Is(1, libc::F_DUPFD_CLOEXEC as u32)]),
+];
+
+pub(super) const BALLOON: &[Call] = &[
+    // Its doorbells and commands.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+    // Free pages: those of memory that is private, which every thread may give back, and those of a file.
+    when(libc::SYS_madvise, &[Is(2, libc::MADV_REMOVE as u32)]),
 ];
 
 pub(super) const BLK: &[Call] = &[

@@ -71,7 +71,7 @@ struct Flushes;
 
 impl RequestHandler for Flushes {
     /// The request is its type, the response 0 for success (virtio 1.3 §5.19.6).
-    fn handle(&mut self, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
+    fn handle(&mut self, _: u16, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
         let Ok(Buffers { readable, writable }) = Buffers::of(chain, memory) else { return 0 };
         let response: u32 = match readable.copy_out().map(u32::from_le_bytes) {
             Some(T_FLUSH) => 0,

@@ -59,7 +59,7 @@ impl VirtioDevice for Rng {
 struct Entropy;
 
 impl RequestHandler for Entropy {
-    fn handle(&mut self, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
+    fn handle(&mut self, _: u16, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
         let Ok(buffers) = Buffers::of(chain, memory) else { return 0 };
         let mut random = [0; MOST];
         // Up to 256 bytes getrandom(2) neither fails nor gives fewer, once the host's generator is seeded.

@@ -419,6 +419,7 @@ fn a_guest_that_goes_on_elsewhere_is_told_that_its_streams_are_gone() {
 
     let (elsewhere, _) = Host::with(MockMachine::with_memory(host.machine.memory.clone()));
     elsewhere.machine.pci.restore(&state).unwrap();
+    elsewhere.handle.listen(PORTS.host);
     let mut guest = guest.moved_to(&elsewhere);
     assert_eq!(guest.driver.wait_used(EVENTS), (head, 4));
     assert_eq!(guest.driver.read_memory(BUFFER, 4), [0; 4]);
