@@ -156,10 +156,10 @@ impl Clone {
     }
 }
 
-/// Forty unless `BULKHEAD_TEST_CLONES` says how many; four at a time.
+/// Sixteen unless `BULKHEAD_TEST_CLONES` says how many; four at a time.
 #[test]
 fn each_clone_is_somebody_of_its_own() {
-    let count = std::env::var("BULKHEAD_TEST_CLONES").map_or(40, |count| count.parse().unwrap());
+    let count = std::env::var("BULKHEAD_TEST_CLONES").map_or(16, |count| count.parse().unwrap());
     output("bulkhead run --rm $PYTHON python3 -c 'print()'");
     let mut seen = BTreeSet::new();
     for _ in 0..count / 4 {
