@@ -133,6 +133,35 @@ fn a_snapshot_is_kept_and_gone_on_from() {
     output("bulkhead rm -f first second third; bulkhead snapshot rm again; rm /tmp/one.tar");
 }
 
+/// Writes to its disk and believes what it reads there, sleeps, and says so over vsock.
+const BUSY: &str = "i=0; while true; do i=$((i+1)); echo $i > /disk.new; sync; mv /disk.new /disk;
+    test $(cat /disk) = $i || echo lost; echo line $i; sleep 0.05; done";
+
+/// Copied, ended, and gone on from the copy, in rounds: five, unless `BULKHEAD_TEST_ROUNDS` says how many.
+#[test]
+fn a_busy_container_loses_nothing_round_after_round() {
+    let rounds = std::env::var("BULKHEAD_TEST_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
+    let numbers = |name: &str| -> Vec<u32> {
+        let log = output(&format!("bulkhead logs {name}"));
+        assert!(!log.contains("lost"), "{name}: {log}");
+        log.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
+    };
+    output(&format!("bulkhead run -d --name busy0 $BUSYBOX sh -c '{BUSY}'"));
+    logged("busy0", "line 3\n");
+    for round in 1..=rounds {
+        let (mother, copy) = (format!("busy{}", round - 1), format!("busy{round}"));
+        output(&format!("bulkhead snapshot create round {mother}"));
+        let last = *numbers(&mother).last().unwrap();
+        output(&format!("bulkhead rm -f {mother}; bulkhead run -d --name {copy} --from round"));
+        output("bulkhead snapshot rm round");
+        logged(&copy, &format!("line {}\n", last + 2));
+        let numbers = numbers(&copy);
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "round {round}: {numbers:?}");
+        assert!(numbers[0] <= last + 1, "round {round}: it went on at {}, after {last}", numbers[0]);
+    }
+    output(&format!("bulkhead rm -f busy{rounds}"));
+}
+
 #[test]
 fn what_cannot_be_copied_is_refused_and_runs_on() {
     output("bulkhead run -d --name steady $BUSYBOX sh -c 'while true; do date +%s > /now; sleep 0.1; done'");
