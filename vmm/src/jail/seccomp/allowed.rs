@@ -55,6 +55,7 @@ pub(super) const EVERY_THREAD: &[Call] = &[
     call(libc::SYS_munmap),
     call(libc::SYS_mremap),
     when(libc::SYS_madvise, &[Is(2, libc::MADV_DONTNEED as u32)]),
+    when(libc::SYS_madvise, &[Is(2, MADV_GUARD_INSTALL)]),
     when(libc::SYS_mmap, &[Lacks(2, EXECUTABLE)]),
     when(libc::SYS_mprotect, &[Lacks(2, EXECUTABLE)]),
     // Locks, channels, joining of threads.
@@ -199,6 +200,9 @@ pub(super) const VSOCK: &[Call] = &[
     when(libc::SYS_recvfrom, &[Null(4)]),
     call(libc::SYS_shutdown),
 ];
+
+/// What newer versions of glibc guard a thread's stack with (linux/mman.h, since Linux 6.13).
+const MADV_GUARD_INSTALL: u32 = 102;
 
 /// What libc starts a thread with (glibc, nptl/pthread_create.c).
 const THREAD_FLAGS: u32 = (libc::CLONE_VM
