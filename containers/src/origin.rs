@@ -1,6 +1,8 @@
 //! What a container goes on from when it starts for the first time, if it is a copy of another one.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use sandbox::SnapshotFiles;
 use serde::{Deserialize, Serialize};
@@ -13,19 +15,35 @@ use crate::id;
 pub struct Origin {
     /// Where the copy's files are.
     directory: std::path::PathBuf,
+    /// Of the copy's state: another one of the same name is another copy.
+    file: (u64, u64),
     /// The container's id in the guest that was copied.
     pub(crate) id: String,
 }
 
 impl Origin {
     /// A copy of the container `of`.
-    pub fn new(files: &SnapshotFiles, of: &Config) -> Self {
-        Self { directory: files.directory().to_owned(), id: of.id.clone() }
+    pub fn new(files: &SnapshotFiles, of: &Config) -> io::Result<Self> {
+        let file = device_and_inode(files)?;
+        Ok(Self { directory: files.directory().to_owned(), file, id: of.id.clone() })
+    }
+
+    /// Whether the copy is still the one whose disk the container has.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if device_and_inode(&self.files())? == self.file {
+            return Ok(());
+        }
+        Err(io::Error::other("another one has taken its place"))
     }
 
     pub fn files(&self) -> SnapshotFiles {
         SnapshotFiles::at(self.directory.clone())
     }
+}
+
+fn device_and_inode(files: &SnapshotFiles) -> io::Result<(u64, u64)> {
+    let found = fs::metadata(files.state())?;
+    Ok((found.dev(), found.ino()))
 }
 
 impl Config {

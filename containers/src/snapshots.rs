@@ -168,10 +168,12 @@ impl Snapshots {
     /// Removes what dead makers left.
     fn tidy(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)?.flatten() {
+            // One that goes meanwhile is nothing to see to.
             if entry.file_name().to_string_lossy().starts_with(MAKING)
-                && flock(File::open(entry.path())?, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && let Ok(lock) = File::open(entry.path())
+                && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
             {
-                fs::remove_dir_all(entry.path())?;
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
         Ok(())

@@ -49,7 +49,7 @@ pub use container::{
     Cause, ContainerConfig, CreateError, ExecConfig, Exit, File, Phase, Rootfs, Stdio, Streams, TerminalSize,
 };
 pub use control::AsyncControl;
-pub use copies::TemporaryCopy;
+pub use copies::{RoomError, TemporaryCopy};
 pub use ended::{Ended, Reason};
 pub use events::EventError;
 pub use guest::{Guest, GuestError, Process};

@@ -38,7 +38,12 @@ impl Sandbox {
 
     /// What takes snapshots of it.
     pub fn snapshotter(&self) -> Snapshotter {
-        Snapshotter { vmm: self.vmm.handle().clone(), scratch: self.scratch.clone() }
+        Snapshotter {
+            guest: self.guest.clone(),
+            vmm: self.vmm.handle().clone(),
+            cgroup: self.record().cgroup.clone(),
+            scratch: self.scratch.clone(),
+        }
     }
 
     pub fn record(&self) -> &Record {

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! All of it is of one moment, for which the sandbox stands still: while its disk is copied and until its memory can be
-//! copied behind its back.
+//! copied behind its back. Its container is frozen in its guest, too: in a copy nothing of it runs before that one has
+//! randomness, a clock and a name of its own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,10 +16,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vmm_api::{FdIndex, Reply, Request};
 
+use crate::cgroup;
+use crate::guest::{Guest, GuestError};
 use crate::sparse_copy::sparse_copy;
 use crate::vmm::{VmmError, VmmHandle};
 
@@ -31,7 +34,9 @@ pub struct SnapshotFiles {
 /// Takes snapshots of one sandbox.
 #[derive(Clone)]
 pub struct Snapshotter {
+    pub(crate) guest: Guest,
     pub(crate) vmm: VmmHandle,
+    pub(crate) cgroup: Option<PathBuf>,
     pub(crate) scratch: Option<Arc<OwnedFd>>,
 }
 
@@ -43,6 +48,12 @@ pub enum SnapshotError {
     Disk { path: PathBuf, source: io::Error },
     #[error("cannot save the VM")]
     Vmm(#[from] VmmError),
+    #[error("cannot freeze the container")]
+    Freeze(#[source] GuestError),
+    #[error("cannot let the container go on")]
+    Thaw(#[source] GuestError),
+    #[error("cannot make room for the copy in the sandbox's cgroup")]
+    Room(#[source] io::Error),
 }
 
 impl SnapshotFiles {
@@ -77,9 +88,38 @@ impl SnapshotFiles {
 }
 
 impl Snapshotter {
-    /// Fills an empty directory; tells how long the sandbox stood still. What a failure leaves there is of no use, and
-    /// the sandbox runs on in any case.
-    pub async fn take(&self, files: &SnapshotFiles) -> Result<Duration, SnapshotError> {
+    /// Fills an empty directory; tells how long the container stood still. What a failure leaves there is of no use, and
+    /// the container runs on in any case.
+    pub async fn take(&self, files: &SnapshotFiles, container_id: &str) -> Result<Duration, SnapshotError> {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup::make_room_for_a_copy(cgroup).map_err(SnapshotError::Room)?;
+        }
+        let since = Instant::now();
+        self.guest.pause(container_id).await.map_err(SnapshotError::Freeze)?;
+        let thaw = async {
+            let thawed = self.guest.resume(container_id).await;
+            thawed.map(|()| since.elapsed()).map_err(SnapshotError::Thaw)
+        };
+        let (state, memory) = match self.hold(files).await {
+            Ok(files) => files,
+            Err(error) => {
+                thaw.await?;
+                return Err(error);
+            }
+        };
+        // The guest hears of the one as soon as the other lets it.
+        let request = Request::Snapshot { state: FdIndex(0), memory: FdIndex(1) };
+        let saving = self.vmm.call(request, vec![state.into(), memory.into()]);
+        let (saved, thawed) = tokio::join!(saving, thaw);
+        let stood = thawed?;
+        match saved? {
+            (Reply::Copied { .. }, _) => Ok(stood),
+            _ => Err(VmmError::WrongReply.into()),
+        }
+    }
+
+    /// Has the VM stand, with its disk copied; gives the files for the rest.
+    async fn hold(&self, files: &SnapshotFiles) -> Result<(File, File), SnapshotError> {
         let (state, memory) = (make(files.state())?, make(files.memory())?);
         let disk = match &self.scratch {
             Some(scratch) => Some((Arc::clone(scratch), make(files.disk())?)),
@@ -96,11 +136,7 @@ impl Snapshotter {
             let _ = self.vmm.call(Request::Release, Vec::new()).await;
             return Err(SnapshotError::Disk { path: files.disk(), source });
         }
-        let request = Request::Snapshot { state: FdIndex(0), memory: FdIndex(1) };
-        match self.vmm.call(request, vec![state.into(), memory.into()]).await? {
-            (Reply::Copied { stood }, _) => Ok(Duration::from_nanos(stood)),
-            _ => Err(VmmError::WrongReply.into()),
-        }
+        Ok((state, memory))
     }
 }
 

@@ -32,6 +32,10 @@ pub struct Launch {
 pub struct Resume {
     /// /dev/kvm, open for reading and writing.
     pub kvm: FdIndex,
+    /// What the saved VM has of both; another one is refused.
+    pub vcpus: u8,
+    /// In bytes.
+    pub memory_size: u64,
     /// What [`Request::Save`](crate::Request::Save) wrote.
     pub state: FdIndex,
     /// The saved VM's [`Launch::memory_file`], or the copy a [`Request::Snapshot`](crate::Request::Snapshot) made. What the guest writes does not get into it.

@@ -95,7 +95,6 @@ enum Answer {
 }
 
 fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &mut Running) -> Answer {
-    let Running { machine, devices, .. } = &mut *running;
     Answer::Now(match request {
         Request::Launch(_) | Request::Resume(_) => Err(failure("the VM runs already")),
         Request::Save { state } => only_descriptor(state, descriptors, "the VM's state")
@@ -123,23 +122,30 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
                 }
             }
         }
+        // Its devices' threads would not answer.
+        Request::AddDisk(_) | Request::RemoveDisk { .. } if running.standing.is_some() => {
+            Err(failure("the VM is being saved"))
+        }
         Request::AddDisk(disk) => DiskPart::new(disk, descriptors)
             .map_err(|error| failure(in_words(&error)))
-            .and_then(|disk| devices.add_disk(machine, disk).map_err(|error| failure(in_words(&error))))
+            .and_then(|disk| {
+                running.devices.add_disk(&running.machine, disk).map_err(|error| failure(in_words(&error)))
+            })
             .map(|_| Reply::DiskAdded),
-        Request::RemoveDisk { serial } => devices
-            .remove_disk(machine, &serial)
+        Request::RemoveDisk { serial } => running
+            .devices
+            .remove_disk(&running.machine, &serial)
             .map(|()| Reply::DiskRemoved)
             .map_err(|error| failure(in_words(&error))),
         Request::Connect { port } => {
-            devices.vsock.connect(id, port);
+            running.devices.vsock.connect(id, port);
             return Answer::Later;
         }
         Request::Listen { port } => {
-            devices.vsock.listen(port);
+            running.devices.vsock.listen(port);
             Ok(Reply::Listening)
         }
-        Request::Console => Ok(Reply::Console { tail: machine.console.tail() }),
+        Request::Console => Ok(Reply::Console { tail: running.machine.console.tail() }),
         Request::Stop => return Answer::Stop,
     })
 }

@@ -81,6 +81,8 @@ impl Parts {
 /// Everything a saved VM goes on from.
 pub struct SavedParts {
     pub kvm: OwnedFd,
+    pub vcpus: u8,
+    pub memory_size: u64,
     pub state: OwnedFd,
     pub memory: OwnedFd,
     pub disks: DiskParts,
@@ -94,6 +96,8 @@ impl SavedParts {
         Ok(Self {
             disks: DiskParts::take(resume.disks, &mut descriptors)?,
             kvm: descriptors.take(resume.kvm, "/dev/kvm")?,
+            vcpus: resume.vcpus,
+            memory_size: resume.memory_size,
             state: descriptors.take(resume.state, "the saved VM's state")?,
             memory: descriptors.take(resume.memory, "the saved VM's memory")?,
             listen: resume.listen,

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal,
+    set_parent_process_death_signal, waitid,
 };
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
@@ -39,6 +40,8 @@ impl MemoryCopy {
         match unsafe { libc::syscall(libc::SYS_fork) } {
             -1 => Err(io::Error::last_os_error()),
             0 => {
+                // It is the VMM's, and goes with it. Where that cannot be, it goes a little later.
+                let _ = set_parent_process_death_signal(Some(Signal::KILL));
                 let status = copy(&pieces, file).err().map_or(0, Errno::raw_os_error);
                 // SAFETY: ends this process, and returns nothing.
                 unsafe { libc::_exit(status) }

@@ -51,6 +51,8 @@ pub enum StartError {
     State(#[from] StateError),
     #[error("a saved VM's devices are not those of this program")]
     Restore(#[from] RestoreError),
+    #[error("the saved VM has {vcpus} vCPUs and {memory} bytes of memory, and is said to have others")]
+    OtherShape { vcpus: usize, memory: u64 },
     #[error("the disk that is persistent memory is not the saved VM's")]
     OtherImage,
     #[error("the main thread's system calls cannot be confined: {0}")]
@@ -141,6 +143,10 @@ pub fn resume(
     stamps.mark("kvm");
 
     let saved = SavedVm::read(&parts.state)?;
+    if saved.vcpus.len() != usize::from(parts.vcpus) || saved.shape.memory != parts.memory_size {
+        let (vcpus, memory) = (saved.vcpus.len(), saved.shape.memory);
+        return Err(StartError::OtherShape { vcpus, memory });
+    }
     let saving = Saving { memory: saved.shape.memory, memory_is_file: false, msrs: msrs_of_state(&kvm)? };
     let memory = memory::from_file(saved.shape.memory, parts.memory)?;
     vm::set_memory(&vm, &memory)?;

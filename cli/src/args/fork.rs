@@ -21,7 +21,7 @@ pub(crate) struct ForkArgs {
     #[arg(long)]
     pub name: Option<String>,
 
-    /// Remove each when it ends
+    /// Remove each when it ends, as is done with copies of one that is removed itself
     #[arg(long)]
     pub rm: bool,
 

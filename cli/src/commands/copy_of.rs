@@ -2,7 +2,7 @@
 
 use std::io;
 
-use containers::{Claimed, Config, Containers, ContainersError, Origin};
+use containers::{Claimed, Config, Containers, ContainersError, Origin, RestartPolicy};
 use images::Store;
 use images::store::StoreError;
 use sandbox::SnapshotFiles;
@@ -13,6 +13,8 @@ use crate::data_dir::DataDir;
 pub(crate) enum CopyError {
     #[error("cannot get random bytes for an id")]
     Id(#[source] io::Error),
+    #[error("cannot read the copy's files")]
+    Files(#[source] io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("its image, {0}, is not in the store any more; `bulkhead pull` may bring it back")]
@@ -41,7 +43,12 @@ pub(crate) fn make(
     let _hold = store.hold()?;
     store.find(&of.image.id).map_err(|source| CopyError::Image(of.image.name.clone(), source))?;
     let mut config = of.of_copy(wanted.name).map_err(CopyError::Id)?;
-    config.auto_remove = wanted.rm;
+    // The disk of one that is removed at its end has no journal, and is not for a second run.
+    config.auto_remove = wanted.rm || of.auto_remove;
+    if config.auto_remove {
+        config.restart = RestartPolicy::No;
+    }
     config.stdin.once = wanted.stdin_once.unwrap_or(config.stdin.once);
-    Ok(containers.create_copy(config, &Origin::new(files, of))?)
+    let origin = Origin::new(files, of).map_err(CopyError::Files)?;
+    Ok(containers.create_copy(config, &origin)?)
 }

@@ -75,14 +75,15 @@ pub(crate) async fn make(
     if args.rm && args.restart != RestartPolicy::No {
         return Err(CreateError::RemoveAndRestart);
     }
+    if let Some(path) = args.cidfile.as_ref().filter(|path| path.exists()) {
+        return Err(CreateError::CidFileExists(path.clone()));
+    }
     if let Some(name) = &args.from {
         let snapshot = data.snapshots().find_usable(name)?;
         let wanted = Wanted { name: args.name.clone(), rm: args.rm, stdin_once: Some(first.stdin_once) };
         let made = copy_of::make(containers, data, &snapshot.about.container, &snapshot.files, wanted);
-        return made.map_err(|source| CreateError::Copy { name: name.clone(), source });
-    }
-    if let Some(path) = args.cidfile.as_ref().filter(|path| path.exists()) {
-        return Err(CreateError::CidFileExists(path.clone()));
+        let claimed = made.map_err(|source| CreateError::Copy { name: name.clone(), source })?;
+        return with_cidfile(containers, args, claimed);
     }
     let id = id::random().map_err(CreateError::Id)?;
     let store = Store::open(data.images())?;
@@ -98,6 +99,14 @@ pub(crate) async fn make(
     let config = config(args, id, &image, first)?;
     let claimed = containers.create(config)?;
     drop(hold);
+    with_cidfile(containers, args, claimed)
+}
+
+fn with_cidfile(
+    containers: &Containers,
+    args: &ContainerArgs,
+    claimed: Claimed,
+) -> Result<Claimed, CreateError> {
     match args.cidfile.as_ref().map_or(Ok(()), |path| write_id(path, claimed.container().id())) {
         Ok(()) => Ok(claimed),
         Err(error) => {

@@ -1,9 +1,13 @@
 //! Makes running containers of a running one.
 
+use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 
-use containers::{Claimed, Containers, ContainersError, StartError, Started, Supervisor, SupervisorError};
-use sandbox::{Installation, InstallationError, TemporaryCopy};
+use containers::{
+    Claimed, Container, Containers, ContainersError, StartError, Started, Supervisor, SupervisorError,
+};
+use sandbox::{DEFAULT_MEMORY, GUEST_OVERHEAD, Installation, InstallationError, RoomError, TemporaryCopy};
 
 use super::copy_of::{self, CopyError, Wanted};
 use super::supervise::{ProgramError, program};
@@ -18,8 +22,8 @@ pub(crate) enum ForkError {
     Containers(#[from] ContainersError),
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
-    #[error("cannot make room for a copy of the container")]
-    Room(#[source] io::Error),
+    #[error(transparent)]
+    Room(#[from] RoomError),
     #[error("cannot make a copy of the container")]
     Copy(#[from] CopyError),
     #[error(transparent)]
@@ -38,7 +42,7 @@ pub(crate) async fn fork(
 ) -> Result<Vec<ForkError>, ForkError> {
     Installation::find()?;
     let mother = containers.find(&args.container)?;
-    let copy = TemporaryCopy::new(containers.state()).map_err(ForkError::Room)?;
+    let copy = TemporaryCopy::new(containers.state(), most_of(&mother))?;
     let files = copy.files();
     Supervisor::connect(&mother)?.snapshot(&files).await?;
 
@@ -52,16 +56,37 @@ pub(crate) async fn fork(
             Err(error) => errors.push(error),
         }
     }
+    let mut running = Vec::new();
     for started in starting {
+        let container = started.attachment().container();
         match started.running().await {
-            Ok(()) => {
-                let id = started.attachment().container().id();
-                writeln!(io::stdout(), "{id}").map_err(ForkError::Print)?;
+            Ok(()) => running.push(container.id().to_owned()),
+            Err(error) => {
+                errors.push(error.into());
+                remove(containers, container)?;
             }
-            Err(error) => errors.push(error.into()),
         }
     }
+    for id in running {
+        writeln!(io::stdout(), "{id}").map_err(ForkError::Print)?;
+    }
     Ok(errors)
+}
+
+/// Bytes that a copy takes at most: of memory, and of the disk.
+fn most_of(mother: &Container) -> u64 {
+    const BLOCK: u64 = 512;
+    let memory = mother.config().memory.unwrap_or(DEFAULT_MEMORY).saturating_add(GUEST_OVERHEAD);
+    let disk = fs::metadata(mother.disk()).map_or(0, |disk| disk.blocks() * BLOCK);
+    memory.saturating_add(disk)
+}
+
+/// A copy that did not come to run, which nothing could be made of later. It may be gone by itself.
+fn remove(containers: &Containers, container: &Container) -> Result<(), ContainersError> {
+    match containers.find(container.id()).and_then(|container| containers.claim(&container)) {
+        Ok(claimed) => containers.remove(claimed),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Of so many; `None` for one of chance.

@@ -80,7 +80,7 @@ enum BeginError {
     Create(#[from] CreateError),
     #[error(transparent)]
     Record(#[from] RecordError),
-    #[error("cannot note that the container goes on by itself from here")]
+    #[error("cannot go on from the copy that it was made of")]
     Origin(#[source] std::io::Error),
 }
 
@@ -202,9 +202,9 @@ impl Life<'_> {
             let _ = answer.send(Err(format!("it is {}", state.name())));
             return;
         }
-        let snapshotter = sandbox.snapshotter();
+        let (snapshotter, id) = (sandbox.snapshotter(), self.container.id().to_owned());
         tokio::spawn(async move {
-            let taken = snapshotter.take(&SnapshotFiles::at(directory)).await;
+            let taken = snapshotter.take(&SnapshotFiles::at(directory), &id).await;
             let _ = answer.send(taken.map_err(|error| describe(&error)));
         });
     }
@@ -369,6 +369,11 @@ async fn begin(
 ) -> Result<Run, BeginError> {
     let config = container.config();
     let origin = container.origin();
+    if let Some(origin) = &origin {
+        origin.check().map_err(BeginError::Origin)?;
+        // Whatever comes of it: once it has gone on, its disk fits the copy of its memory no more.
+        container.forget_origin().map_err(BeginError::Origin)?;
+    }
     let image = (host.open_image)(config)
         .map_err(|source| BeginError::Image { image: config.image.name.clone(), source })?;
     host.timeline.mark("image opened");
@@ -410,7 +415,8 @@ async fn begin(
     let carrying = attached.carry(streams.stdout, streams.stderr, log);
     match &origin {
         None => process.start().await?,
-        Some(_) => container.forget_origin().map_err(BeginError::Origin)?,
+        // It was copied as it stood.
+        Some(_) => sandbox.guest().resume(&config.id).await.map_err(CreateError::from)?,
     }
     host.timeline.mark("command started");
     sandbox.set_running()?;

@@ -44,6 +44,8 @@ impl Source<'_> {
         let mut descriptors = self.files.duplicate().map_err(LaunchError::Duplicate)?;
         let resume = Resume {
             kvm: descriptors.add(open_kvm(&self.installation.kvm)?),
+            vcpus: self.shape.vcpus,
+            memory_size: self.shape.memory,
             state: descriptors.add(template.state),
             memory: descriptors.add(template.memory),
             disks: self.disks.clone(),

@@ -19,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FlockOperation, flock, fstatfs};
+use rustix::fs::{FlockOperation, flock, fstatfs, fstatvfs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ const ABOUT: &str = "about.json";
 
 /// Each costs the memory its guest has touched, some 60 MiB; the oldest goes when there are more.
 const MOST: usize = 8;
+
+/// What has to be free for another one, in bytes.
+const ROOM: u64 = 160 << 20;
 
 /// The templates of one state directory.
 #[derive(Debug, Clone)]
@@ -112,7 +115,9 @@ impl Templates {
 
     /// Removes one. Sandboxes that went on from it keep what they have of it.
     pub fn remove(&self, key: &str) -> Result<(), TemplateError> {
-        match fs::remove_dir_all(self.directory.join(key)) {
+        // What is half removed is none: the next maker goes on with it.
+        let going = self.directory.join(format!("{MAKING}gone-{key}-{}", std::process::id()));
+        match fs::rename(self.directory.join(key), &going).and_then(|()| fs::remove_dir_all(&going)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(TemplateError::NotFound(key.to_owned()))
             }
@@ -136,7 +141,8 @@ impl Templates {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             locked => locked?,
         }
-        if !is_memory(&lock)? {
+        let free = fstatvfs(&lock)?;
+        if !is_memory(&lock)? || free.f_bavail.saturating_mul(free.f_frsize) < ROOM {
             return Ok(None);
         }
         self.tidy()?;
@@ -151,12 +157,13 @@ impl Templates {
     fn tidy(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(MAKING) {
-                fs::remove_dir_all(entry.path())?;
+                // Somebody else may be at it.
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
         let list = self.list().map_err(io::Error::other)?;
         for old in list.iter().take((list.len() + 1).saturating_sub(MOST)) {
-            fs::remove_dir_all(self.directory.join(&old.key))?;
+            self.remove(&old.key).map_err(io::Error::other)?;
         }
         Ok(())
     }
@@ -180,6 +187,8 @@ impl Making {
     /// The files are whole: whoever opens the template from here on has them.
     pub(crate) fn finish(self) -> io::Result<()> {
         fs::write(self.directory.path().join(ABOUT), serde_json::to_vec(&self.info)?)?;
+        // What is there is of no use, or nobody would make another.
+        let _ = fs::remove_dir_all(&self.destination);
         fs::rename(self.directory.path(), &self.destination)
     }
 }

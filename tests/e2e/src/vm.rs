@@ -39,6 +39,8 @@ pub struct Plan {
 
 /// A VM that was saved.
 pub struct Saved {
+    pub vcpus: u8,
+    pub memory_size: u64,
     pub state: File,
     pub memory: File,
 }
@@ -49,6 +51,8 @@ pub struct Vm {
     control: ControlSocket,
     requests: RequestId,
     memory_file: Option<File>,
+    vcpus: u8,
+    memory_size: u64,
 }
 
 /// How it ended: what it told, and the process's status.
@@ -106,6 +110,7 @@ impl Plan {
         };
         vm.send(Request::Launch(launch), &descriptors);
         vm.memory_file = memory_file;
+        (vm.vcpus, vm.memory_size) = (self.vcpus, self.memory);
         vm
     }
 }
@@ -128,6 +133,8 @@ impl Saved {
         }
         let resume = Resume {
             kvm: FdIndex(0),
+            vcpus: self.vcpus,
+            memory_size: self.memory_size,
             state: FdIndex(1),
             memory: FdIndex(2),
             disks: described,
@@ -135,6 +142,7 @@ impl Saved {
             identity: Some(NOBODY),
         };
         vm.send(Request::Resume(resume), &descriptors);
+        (vm.vcpus, vm.memory_size) = (self.vcpus, self.memory_size);
         vm
     }
 
@@ -165,7 +173,14 @@ impl Vm {
                 Ok(rustix::io::dup2(BorrowedFd::borrow_raw(inherited), &mut place)?)
             });
         }
-        Self { child: command.spawn().expect("bulkhead-vmm"), control, requests: 0, memory_file: None }
+        Self {
+            child: command.spawn().expect("bulkhead-vmm"),
+            control,
+            requests: 0,
+            memory_file: None,
+            vcpus: 0,
+            memory_size: 0,
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -206,7 +221,8 @@ impl Vm {
         let state = tempfile::tempfile().expect("a file");
         assert_eq!(self.save_to(&state), Ok(Reply::Saved));
         assert_eq!(self.ask(Request::Stop), Ok(Reply::Stopping));
-        Saved { state, memory: self.memory_file.take().expect("a VM whose memory is a file") }
+        let memory = self.memory_file.take().expect("a VM whose memory is a file");
+        Saved { state, memory, vcpus: self.vcpus, memory_size: self.memory_size }
     }
 
     pub fn save_to(&mut self, state: &File) -> Result<Reply, String> {
@@ -218,7 +234,7 @@ impl Vm {
     pub fn snapshot(&mut self) -> Saved {
         let [state, memory] = [(); 2].map(|()| tempfile::tempfile().expect("a file"));
         assert!(matches!(self.snapshot_to(&state, &memory), Ok(Reply::Copied { .. })));
-        Saved { state, memory }
+        Saved { state, memory, vcpus: self.vcpus, memory_size: self.memory_size }
     }
 
     pub fn snapshot_to(&mut self, state: &File, memory: &File) -> Result<Reply, String> {

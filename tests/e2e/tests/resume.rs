@@ -179,7 +179,8 @@ fn what_is_no_saved_vm_is_refused_with_the_reason() {
         std::io::Seek::rewind(&mut source).unwrap();
         std::io::copy(&mut source, &mut state).unwrap();
         change(&state);
-        Saved { state, memory: saved.memory.try_clone().unwrap() }.refusal()
+        Saved { state, memory: saved.memory.try_clone().unwrap(), vcpus: 1, memory_size: saved.memory_size }
+            .refusal()
     };
     assert!(changed(&|state| state.write_all_at(b"something else..", 0).unwrap()).contains("no saved VM"));
     assert!(changed(&|state| state.write_all_at(&[9], 16).unwrap()).contains("version 9"));
@@ -188,8 +189,14 @@ fn what_is_no_saved_vm_is_refused_with_the_reason() {
     let damaged = changed(&|state| state.write_all_at(&[0xaa; 8], length - 8).unwrap());
     assert!(damaged.contains("damaged"), "{damaged}");
 
+    let same = |file: &File| file.try_clone().unwrap();
+    let (state, memory) = (same(&saved.state), same(&saved.memory));
+    let refusal = Saved { state, memory, vcpus: 2, memory_size: saved.memory_size }.refusal();
+    assert!(refusal.contains("is said to have others"), "{refusal}");
     let memory = tempfile::tempfile().unwrap();
     memory.set_len(1 << 20).unwrap();
-    let refusal = Saved { state: saved.state.try_clone().unwrap(), memory }.refusal();
+    let refusal =
+        Saved { state: saved.state.try_clone().unwrap(), memory, vcpus: 1, memory_size: saved.memory_size }
+            .refusal();
     assert!(refusal.contains("guest memory"), "{refusal}");
 }

@@ -5,7 +5,7 @@ mod immediate_exit;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -16,7 +16,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::arch::cpuid::Cpuid;
 use crate::arch::registers::{self, RegistersError};
-use crate::arch::state::{StateError, VcpuState};
+use crate::arch::state::{StateError, VcpuState, put_out_of_step};
 use crate::bus::Bus;
 use crate::ending::Ending;
 pub use exits::ExitCounts;
@@ -76,8 +76,12 @@ pub fn create_to_restore(vm: &VmFd, count: usize) -> Result<Vec<Vcpu>, VcpuError
 
 /// Puts the saved states into them.
 pub fn restore(vcpus: &[Vcpu], states: &[VcpuState]) -> Result<(), VcpuError> {
+    let of_vcpu = |index: u8| move |error| VcpuError::Restore(index, error);
+    if let Some((Vcpu { index, fd }, state)) = vcpus.iter().zip(states).next() {
+        put_out_of_step(fd, state).map_err(of_vcpu(*index))?;
+    }
     for (Vcpu { index, fd }, state) in vcpus.iter().zip(states) {
-        state.put_into(fd).map_err(|error| VcpuError::Restore(*index, error))?;
+        state.put_into(fd).map_err(of_vcpu(*index))?;
     }
     Ok(())
 }
@@ -198,26 +202,46 @@ fn ignore_kicks() -> io::Result<()> {
 }
 
 fn run(fd: &mut VcpuFd, surroundings: &Surroundings, stopping: &AtomicBool) {
-    // Whoever wants the vCPU out sets `stopping` first.
     fd.set_kvm_immediate_exit(0);
+    // Whoever wants the vCPU out sets `stopping` first, and then what was cleared here.
+    fence(Ordering::SeqCst);
     while !stopping.load(Ordering::SeqCst) {
-        if let Some(reason) = run_once(fd, surroundings) {
-            surroundings.ending.end(reason);
-        }
-        // A guest that switched itself off runs no further.
-        if surroundings.ending.reason().is_some() {
+        if run_once(fd, surroundings) == Left::ForGood {
             return;
         }
     }
     // What the guest reads by an exit gets into its registers when it is next entered, which `immediate_exit` makes a
-    // matter of that alone (Linux Documentation/virt/kvm/api.rst §5, KVM_EXIT_MMIO).
+    // matter of that alone (Linux Documentation/virt/kvm/api.rst §5, KVM_EXIT_MMIO). An access in several parts has an
+    // exit for each.
     fd.set_kvm_immediate_exit(1);
-    let _ = fd.run().is_err();
+    while run_once(fd, surroundings) == Left::ForAMoment {}
 }
 
-/// Enters the guest and serves one exit; returns why the VM ends if it does. A string instruction's exit
-/// comes as one access longer than 8 bytes, which finds no device.
-fn run_once(fd: &mut VcpuFd, to: &Surroundings) -> Option<EndReason> {
+/// How a vCPU left the guest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    ForAMoment,
+    /// It did not get there.
+    Interrupted,
+    /// A guest that switched itself off, for one, runs no further.
+    ForGood,
+}
+
+/// Enters the guest and serves one exit.
+fn run_once(fd: &mut VcpuFd, to: &Surroundings) -> Left {
+    let left = match serve_exit(fd, to) {
+        Ok(left) => left,
+        Err(reason) => {
+            to.ending.end(reason);
+            Left::ForGood
+        }
+    };
+    if to.ending.reason().is_some() { Left::ForGood } else { left }
+}
+
+/// An error is why the VM ends. A string instruction's exit comes as one access longer than 8 bytes, which finds no
+/// device.
+fn serve_exit(fd: &mut VcpuFd, to: &Surroundings) -> Result<Left, EndReason> {
     match fd.run() {
         Ok(VcpuExit::IoIn(port, data)) => {
             to.exits.io();
@@ -235,29 +259,32 @@ fn run_once(fd: &mut VcpuFd, to: &Surroundings) -> Option<EndReason> {
             to.exits.mmio();
             to.mmio.write(address, data);
         }
-        Ok(VcpuExit::Shutdown) => return Some(EndReason::TripleFault),
-        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => return Some(EndReason::PowerOff),
-        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => return Some(EndReason::Reboot),
-        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_CRASH, _)) => return Some(EndReason::Panic),
+        Ok(VcpuExit::Shutdown) => return Err(EndReason::TripleFault),
+        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => return Err(EndReason::PowerOff),
+        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => return Err(EndReason::Reboot),
+        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_CRASH, _)) => return Err(EndReason::Panic),
         Ok(VcpuExit::FailEntry(reason, cpu)) => {
             let detail = format!("the CPU refused to enter the guest, reason {reason:#x}, on host CPU {cpu}");
-            return Some(EndReason::KvmInternalError { detail });
+            return Err(EndReason::KvmInternalError { detail });
         }
         Ok(VcpuExit::InternalError) => {
-            return Some(EndReason::KvmInternalError { detail: internal_error(fd) });
+            return Err(EndReason::KvmInternalError { detail: internal_error(fd) });
         }
         // With KVM's own local APIC nothing of user space is needed to halt or to deliver an interrupt.
         Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::Hlt) => to.exits.other(),
         Ok(exit) => {
             let detail = format!("an exit to user space it should not make: {exit:?}");
-            return Some(EndReason::KvmInternalError { detail });
+            return Err(EndReason::KvmInternalError { detail });
         }
-        Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => to.exits.interrupted(),
+        Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+            to.exits.interrupted();
+            return Ok(Left::Interrupted);
+        }
         Err(error) => {
-            return Some(EndReason::KvmInternalError { detail: format!("KVM_RUN failed: {error}") });
+            return Err(EndReason::KvmInternalError { detail: format!("KVM_RUN failed: {error}") });
         }
     }
-    None
+    Ok(Left::ForAMoment)
 }
 
 /// KVM's sub-error, and where the guest was: with an emulation error that is most of the story.

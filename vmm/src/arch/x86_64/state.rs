@@ -104,6 +104,19 @@ impl VcpuState {
     }
 }
 
+/// Sets the time-stamp counter far from where it is to be. KVM takes a write near a counter it knows for one that is meant
+/// to be in step with that, and gives it that one's value (arch/x86/kvm/x86.c, kvm_synchronize_tsc): so would the first
+/// counter of a guest that has run for less than a second, or one that is put in a second time.
+pub fn put_out_of_step(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), StateError> {
+    const TIME_STAMP_COUNTER: u32 = 0x10;
+    /// Days, at any frequency.
+    const FAR: u64 = 1 << 50;
+    let Some(counter) = state.msrs.iter().find(|entry| entry.index == TIME_STAMP_COUNTER) else {
+        return Ok(());
+    };
+    write_msrs(vcpu, &[kvm_msr_entry { data: counter.data.wrapping_add(FAR), ..*counter }])
+}
+
 /// The registers KVM says are a vCPU's state, in rising order: the time-stamp counter (0x10) comes before the deadline
 /// that counts on it (0x6e0).
 pub fn msrs_of_state(kvm: &Kvm) -> Result<Vec<u32>, StateError> {

@@ -133,6 +133,7 @@ pub(super) const MAIN: &[Call] = &[
     call(libc::SYS_pwrite64),
     // The process that copies a running VM's memory: its start, its end, and what it does.
     call(libc::SYS_fork),
+    when(libc::SYS_prctl, &[Is(0, libc::PR_SET_PDEATHSIG as u32)]),
     call(libc::SYS_pidfd_open),
     call(libc::SYS_pidfd_send_signal),
     call(libc::SYS_waitid),

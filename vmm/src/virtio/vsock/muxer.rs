@@ -269,6 +269,11 @@ impl Muxer {
         }
     }
 
+    /// The guest could not answer for so long.
+    pub(super) fn stood_still(&mut self, duration: Duration) {
+        self.asked.values_mut().for_each(|asked| asked.deadline += duration);
+    }
+
     /// The driver is gone, and with it all it knew.
     pub(super) fn driver_gone(&mut self) {
         let known: Vec<_> = self.by_ports.values().copied().collect();

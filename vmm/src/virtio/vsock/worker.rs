@@ -118,11 +118,13 @@ impl Worker {
                 }
                 Ok(Command::Hold(standing)) => {
                     let (hold, held) = hold();
+                    let since = Instant::now();
                     // Whoever asked may have given up waiting, and the hold goes.
                     let _ = standing.send(Standing { progress: self.progress(), hold });
                     if !held.stand() {
                         self.deactivate()?;
                     }
+                    self.muxer.stood_still(since.elapsed());
                 }
                 Ok(Command::Connect { request, port }) if self.driver.is_some() => {
                     self.muxer.connect(request, port);
