@@ -1,11 +1,13 @@
 //! All streams of the device: which packet belongs to which, and whose turn it is to send.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use vmm_api::{GUEST_CID, RequestId};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
@@ -53,8 +55,17 @@ pub(super) struct Muxer {
 }
 
 impl Muxer {
-    pub(super) fn new(epoll: Arc<Epoll>, sink: Arc<dyn StreamSink>, announced: AnnouncedPorts) -> Self {
-        Self {
+    /// Ports are counted from a random one: a guest that goes on from a saved one may still remember streams of that
+    /// one's host, and would refuse theirs.
+    pub(super) fn new(
+        epoll: Arc<Epoll>,
+        sink: Arc<dyn StreamSink>,
+        announced: AnnouncedPorts,
+    ) -> io::Result<Self> {
+        let mut random = [0; 4];
+        // So few bytes come whole (getrandom(2)).
+        getrandom(&mut random, GetRandomFlags::empty())?;
+        Ok(Self {
             epoll,
             sink,
             announced,
@@ -64,8 +75,8 @@ impl Muxer {
             turns: VecDeque::new(),
             resets: VecDeque::new(),
             next_id: 0,
-            next_port: FIRST_PORT,
-        }
+            next_port: FIRST_PORT + (u32::from_le_bytes(random) >> 1),
+        })
     }
 
     /// Begins a connection to the guest; the sink hears how it ends.

@@ -58,7 +58,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let epoll = Arc::new(Epoll::new()?);
         watch(&epoll, &command_event, COMMANDS)?;
-        let muxer = Muxer::new(Arc::clone(&epoll), Arc::clone(&sink), announced);
+        let muxer = Muxer::new(Arc::clone(&epoll), Arc::clone(&sink), announced)?;
         Ok(Self { epoll, commands, command_event, sink, muxer, driver: None })
     }
 
