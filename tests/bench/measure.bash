@@ -31,17 +31,18 @@ take() {
     echo "$failed" > "$work/failed"
 }
 
-# within COUNT SLICE COMMAND: ends the command, with all that it started, if it is not done after so many times so many
+# within TIMES SLICE COMMAND: ends the command, with all that it started, if it is not done after so many times so many
 # seconds. While the lab waits for a disk its clock leaps to the next timer, so that a single long sleep may be over at
 # once; but many short ones would show in a time that is taken.
 within() {
-    local count=$1 slice=$2 job watch status=0
+    local times=$1 slice=$2 job watch status=0
     shift 2
     set -m
-    "$@" </dev/null &
+    # Monitoring would give each process below a group of its own.
+    { set +m; "$@"; } </dev/null &
     job=$!
     {
-        for ((; count > 0; count--)); do sleep "$slice"; done
+        for ((; times > 0; times--)); do sleep "$slice"; done
         echo 'not done in time' > "$work/err"
         kill -KILL -- "-$job"
     } 2>/dev/null &
