@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use containers::Snapshots;
+
 /// Names another place.
 pub(crate) const VARIABLE: &str = "BULKHEAD_DATA_DIR";
 
@@ -54,6 +56,11 @@ impl DataDir {
     /// Containers, each with its record, log and disk.
     pub(crate) fn containers(&self) -> PathBuf {
         self.path.join("containers")
+    }
+
+    /// What users keep of containers as they ran.
+    pub(crate) fn snapshots(&self) -> Snapshots {
+        Snapshots::at(self.path.join("snapshots"))
     }
 
     /// Where writable disks have their blocks, in files without a name.

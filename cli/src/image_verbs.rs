@@ -46,17 +46,23 @@ fn dispatch(verb: &ImageVerb, out: &mut dyn Write) -> Result<u8, SetUpError> {
         ImageVerb::ContainerPrune(args) => done(commands::prune::container_prune(&containers()?, args, out)),
         ImageVerb::Df(args) => done(commands::df::df(&store, &containers()?, args, out)),
         ImageVerb::History(args) => done(commands::history::history(&store, args, out)),
-        ImageVerb::ImagePrune(args) => done(commands::prune::image_prune(&store, &containers()?, args, out)),
+        ImageVerb::ImagePrune(args) => {
+            done(commands::prune::image_prune(&store, &containers()?, &data.snapshots(), args, out))
+        }
         ImageVerb::Images(args) => done(commands::images::images(&store, args, out)),
         ImageVerb::Import(args) => done(commands::import::import(&store, args, out)),
         ImageVerb::Inspect(args) => each(commands::inspect::inspect(&store, &containers()?, args, out)),
         ImageVerb::Load(args) => done(commands::load::load(&store, &data.scratch(), args, out)),
         ImageVerb::Login(args) => done(commands::login::login(args, out)),
         ImageVerb::Logout(args) => done(commands::logout::logout(args, out)),
-        ImageVerb::Prune(args) => done(commands::prune::prune(&store, &containers()?, args, out)),
+        ImageVerb::Prune(args) => {
+            done(commands::prune::prune(&store, &containers()?, &data.snapshots(), args, out))
+        }
         ImageVerb::Pull(args) => done(commands::pull::pull(&store, args, out)),
         ImageVerb::Push(args) => done(commands::push::push(&store, args, out)),
-        ImageVerb::Rmi(args) => each(commands::rmi::rmi(&store, &containers()?, args, out)),
+        ImageVerb::Rmi(args) => {
+            each(commands::rmi::rmi(&store, &containers()?, &data.snapshots(), args, out))
+        }
         ImageVerb::Save(args) => done(commands::save::save(&store, args)),
         ImageVerb::Tag(args) => done(commands::tag::tag(&store, args)),
     })

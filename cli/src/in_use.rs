@@ -1,16 +1,24 @@
-//! Which containers are made from an image.
+//! Which containers, and snapshots of containers, are made from an image.
 
 use std::collections::BTreeMap;
 
-use containers::{Containers, ContainersError};
+use containers::{Containers, ContainersError, Snapshots, SnapshotsError};
 use images::Sha256;
 use images::store::ImageUse;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InUseError {
+    #[error(transparent)]
+    Containers(#[from] ContainersError),
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotsError),
+}
 
 /// The uses of all images, as they were when this was made.
 pub(crate) struct InUse(BTreeMap<String, ImageUse>);
 
 impl InUse {
-    pub(crate) fn look(containers: &Containers) -> Result<Self, ContainersError> {
+    pub(crate) fn look(containers: &Containers, snapshots: &Snapshots) -> Result<Self, InUseError> {
         let mut uses = BTreeMap::<String, ImageUse>::new();
         for container in containers.list()? {
             let is_running = container.status().state.is_running();
@@ -21,6 +29,10 @@ impl InUse {
                 Some(known) => *known = found,
                 None => drop(uses.insert(container.config().image.id.clone(), found)),
             }
+        }
+        for snapshot in snapshots.list()? {
+            let found = ImageUse { container: format!("of snapshot {}", snapshot.name), is_running: false };
+            uses.entry(snapshot.about.container.image.id).or_insert(found);
         }
         Ok(Self(uses))
     }

@@ -39,6 +39,7 @@ mod progress;
 mod pump;
 mod report;
 mod signals;
+mod snapshot_archive;
 mod spec;
 mod streams;
 mod template;
@@ -165,6 +166,24 @@ async fn manage(command: Command, containers: &Containers, data: &DataDir, signa
             Command::Port(args) => done(commands::port::port(containers, &args)),
             Command::Events(args) => done(commands::events::events(containers, &args).await),
             Command::Rm(args) => all_done(&commands::rm::rm(containers, &args).await),
+            Command::Fork(args) => match commands::fork::fork(containers, data, &args).await {
+                Ok(errors) => all_done(&errors),
+                Err(error) => done(Err(error)),
+            },
+            Command::Snapshot(args) => {
+                let (snapshots, mut out) = (data.snapshots(), io::stdout());
+                match commands::snapshot::snapshot(containers, &snapshots, &args.verb, &mut out).await {
+                    Ok(errors) => all_done(&errors),
+                    Err(error) => done(Err(error)),
+                }
+            }
+            Command::Template(args) => {
+                let (state, mut out) = (containers.state(), io::stdout());
+                match commands::machine_template::machine_template(state, &args.verb, &mut out).await {
+                    Ok(errors) => all_done(&errors),
+                    Err(error) => done(Err(error)),
+                }
+            }
             _ => 0,
         }
     };

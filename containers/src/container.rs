@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::id;
+use crate::origin::Origin;
 use crate::record;
 use crate::status::Status;
 
 const CONFIG: &str = "config.json";
+const ORIGIN: &str = "origin.json";
 pub(crate) const STATUS: &str = "status.json";
 
 /// What is known of a container from outside.
@@ -66,6 +68,20 @@ impl Container {
     /// Its writable disk. Not there for a container that is removed when it ends.
     pub fn disk(&self) -> PathBuf {
         self.directory.join("disk")
+    }
+
+    /// What its first run goes on from, if it is a copy that has not been started.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        record::read(&self.directory, ORIGIN).ok()
+    }
+
+    pub(crate) fn write_origin(&self, origin: &Origin) -> io::Result<()> {
+        record::write(&self.directory, ORIGIN, origin, self.is_kept())
+    }
+
+    /// From its next run on, it is a container as any other.
+    pub(crate) fn forget_origin(&self) -> io::Result<()> {
+        std::fs::remove_file(self.directory.join(ORIGIN))
     }
 
     pub(crate) fn write_config(&self) -> io::Result<()> {

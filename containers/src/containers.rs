@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use sandbox::{ProcessId, RecordError, ScratchError, StateDir, make_disk};
+use sandbox::{ProcessId, RecordError, ScratchError, StateDir, copy_disk, make_disk};
 
 use crate::config::Config;
 use crate::container::{Container, Named};
 use crate::events::{Action, EventLog};
 use crate::name::is_name;
+use crate::origin::Origin;
 use crate::status::{CRASHED, State};
 
 /// The directory of all containers.
@@ -86,6 +87,28 @@ impl Containers {
     /// Makes a container, for this process to go on with: it is there for others as well, and stays when the
     /// claim is dropped.
     pub fn create(&self, config: Config) -> Result<Claimed, ContainersError> {
+        self.create_with(config, |container| {
+            if container.config().keeps_disk {
+                make_disk(&container.disk(), container.config().storage)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes a container whose first run goes on from a copy of another one.
+    pub fn create_copy(&self, config: Config, origin: &Origin) -> Result<Claimed, ContainersError> {
+        self.create_with(config, |container| {
+            let made = copy_disk(&origin.files().disk(), &container.disk())
+                .and_then(|()| container.write_origin(origin));
+            made.map_err(|source| ContainersError::Write { name: container.name().to_owned(), source })
+        })
+    }
+
+    fn create_with(
+        &self,
+        config: Config,
+        fill: impl FnOnce(&Container) -> Result<(), ContainersError>,
+    ) -> Result<Claimed, ContainersError> {
         if !is_name(&config.name) {
             return Err(ContainersError::BadName(config.name));
         }
@@ -105,9 +128,7 @@ impl Containers {
         });
         drop(one_at_a_time);
         let claimed = made.map_err(failed).and_then(|lock| {
-            if container.config().keeps_disk {
-                make_disk(&container.disk(), container.config().storage)?;
-            }
+            fill(&container)?;
             Ok(Claimed { container, lock })
         });
         match claimed {

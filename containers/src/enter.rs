@@ -33,6 +33,10 @@ pub enum EnterError {
     Attach(#[from] AttachError),
     #[error("container {0} is removed when it ends, and so has no files but while it runs")]
     NoDisk(String),
+    #[error(
+        "container {0} is a copy that has not run yet, whose memory fits its disk as it is; start it first"
+    )]
+    Copy(String),
     #[error("cannot open image {image}")]
     Image { image: String, source: Box<dyn Error + Send + Sync> },
     #[error(transparent)]
@@ -118,6 +122,9 @@ fn sandbox_config(host: &Host<'_>, container: &Container) -> Result<SandboxConfi
     if !config.keeps_disk {
         return Err(EnterError::NoDisk(config.name.clone()));
     }
+    if container.origin().is_some() {
+        return Err(EnterError::Copy(config.name.clone()));
+    }
     let image = (host.open_image)(config)
         .map_err(|source| EnterError::Image { image: config.image.name.clone(), source })?;
     Ok(SandboxConfig {
@@ -128,5 +135,6 @@ fn sandbox_config(host: &Host<'_>, container: &Container) -> Result<SandboxConfi
         image,
         scratch: Some(scratch(host, container)),
         limits: Default::default(),
+        from: None,
     })
 }

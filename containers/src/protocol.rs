@@ -6,6 +6,7 @@
 //! connection closes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use sandbox::{Stamp, TerminalSize};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,10 @@ pub(crate) enum Request {
     },
     Pause,
     Unpause,
+    /// Fills an empty directory with a copy of the sandbox. Answered by [`Reply::Copied`].
+    Snapshot {
+        directory: PathBuf,
+    },
     /// The client's reader of an output has gone: the command is to know, as it would with a pipe.
     Unread {
         stderr: bool,
@@ -53,6 +58,10 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     Done,
     Refused(String),
+    /// The copy is whole; the container stood still for so long, in ns.
+    Copied {
+        stood: u64,
+    },
     /// The answer to a start that came to nothing.
     Failed(Failure),
     Ended(Ended),

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::time::Duration;
 
-use sandbox::{AsyncControl, ReceiveError, SendError, Streams, local_socket};
+use sandbox::{AsyncControl, ReceiveError, SendError, SnapshotFiles, Streams, local_socket};
 
 use crate::config::StopTimeout;
 use crate::container::Container;
@@ -84,6 +85,17 @@ impl Supervisor {
         self.done().await
     }
 
+    /// Fills an empty directory, by its absolute path, with a copy of the container as it runs; tells how long it stood
+    /// still for that.
+    pub async fn snapshot(&self, files: &SnapshotFiles) -> Result<Duration, SupervisorError> {
+        self.ask(&Request::Snapshot { directory: files.directory().to_owned() }).await?;
+        match self.answer().await? {
+            Some(Reply::Copied { stood }) => Ok(Duration::from_nanos(stood)),
+            Some(other) => Err(self.unexpected(other)),
+            None => Err(SupervisorError::NotRunning(self.name())),
+        }
+    }
+
     /// Asks the command to end, and ends it when it does not in time; waits until all is torn down. The restart
     /// policy does not bring it back. What is `None` is as the container was created with.
     pub async fn stop(
@@ -139,7 +151,7 @@ impl Supervisor {
             match self.answer().await? {
                 Some(Reply::Ended(ended)) => return Ok(ended),
                 Some(Reply::Failed(failure)) => return Err(failure.into()),
-                Some(Reply::Done | Reply::Refused(_)) => {}
+                Some(Reply::Done | Reply::Refused(_) | Reply::Copied { .. }) => {}
                 None => return self.ended_unheard(),
             }
         }
@@ -174,7 +186,7 @@ impl Supervisor {
             Reply::Refused(message) => SupervisorError::Refused { name: self.name(), message },
             Reply::Failed(failure) => SupervisorError::Failed(failure),
             Reply::Ended(_) => SupervisorError::NotRunning(self.name()),
-            Reply::Done => SupervisorError::Gone(self.name()),
+            Reply::Done | Reply::Copied { .. } => SupervisorError::Gone(self.name()),
         }
     }
 

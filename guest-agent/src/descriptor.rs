@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// The most bytes of one write. A vsock socket makes a packet of what it gets, in one piece of memory: up to eight
@@ -25,10 +26,11 @@ impl Descriptor {
         Ok(Self { fd })
     }
 
-    /// Waits for bytes; 0 is end-of-file.
+    /// Waits for bytes; 0 is end-of-file. A vsock stream that went because its guest goes on in another VM is in error,
+    /// which to epoll is not the same as readable.
     pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let mut ready = self.fd.readable().await?;
+            let mut ready = self.fd.ready(Interest::READABLE | Interest::ERROR).await?;
             match ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut *buffer)?)) {
                 Ok(result) => return result,
                 Err(_would_block) => continue,
@@ -44,14 +46,39 @@ impl Descriptor {
     /// Waits until all bytes are taken.
     pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let some = bytes.get(..WRITE_LEN).unwrap_or(bytes);
-            let mut ready = self.fd.writable().await?;
+            bytes = bytes.get(self.write(bytes).await?..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Waits until some bytes are taken, and tells how many. Takes none if given up before.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let some = bytes.get(..WRITE_LEN).unwrap_or(bytes);
+        loop {
+            let mut ready = self.fd.ready(Interest::WRITABLE | Interest::ERROR).await?;
             match ready.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), some)?)) {
-                Ok(written) => bytes = bytes.get(written?..).unwrap_or_default(),
+                Ok(result) => return result,
                 Err(_would_block) => continue,
             }
         }
-        Ok(())
+    }
+
+    /// Waits until the other side is gone, and drops what it says until then.
+    pub(crate) async fn ended(&self) -> io::Error {
+        loop {
+            let mut ready = match self.fd.ready(Interest::READABLE | Interest::ERROR).await {
+                Ok(ready) => ready,
+                Err(error) => return error,
+            };
+            if ready.ready().is_error() {
+                return io::ErrorKind::ConnectionReset.into();
+            }
+            match ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut [0; 64])?)) {
+                Ok(Ok(0)) => return io::ErrorKind::ConnectionReset.into(),
+                Ok(Err(error)) => return error,
+                Ok(Ok(_)) | Err(_) => {}
+            }
+        }
     }
 
     /// The descriptor, still non-blocking.

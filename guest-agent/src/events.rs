@@ -11,10 +11,10 @@ use std::time::Duration;
 use agent_api::agent::{Event, Exit, OutOfMemory, Ready};
 use agent_api::event_frame;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use crate::{error_chain, log};
+use crate::descriptor::Descriptor;
+use crate::{error_chain, log, transport};
 
 const QUEUE_LEN: usize = 256;
 const RECONNECT_AFTER: Duration = Duration::from_millis(100);
@@ -34,6 +34,14 @@ pub struct EventQueue {
 pub fn queue() -> (Events, EventQueue) {
     let (sender, receiver) = mpsc::channel(QUEUE_LEN);
     (Events { queue: sender }, EventQueue { queue: receiver })
+}
+
+#[cfg(test)]
+impl EventQueue {
+    /// The next event that would be delivered.
+    pub(crate) async fn next(&mut self) -> Event {
+        self.queue.recv().await.unwrap_or_default()
+    }
 }
 
 impl Events {
@@ -57,20 +65,41 @@ impl Events {
     }
 }
 
+/// What events travel over.
+pub(crate) trait Connection {
+    async fn write_all(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Waits for the connection's end: the host says nothing here.
+    async fn ended(&self) -> io::Error;
+}
+
+impl Connection for Descriptor {
+    async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        Self::write_all(self, bytes).await
+    }
+
+    async fn ended(&self) -> io::Error {
+        Self::ended(self).await
+    }
+}
+
+/// Delivers events for ever to the supervisor.
+pub async fn deliver(events: EventQueue) {
+    deliver_over_each(events, transport::connect_events).await;
+}
+
 /// Delivers events for ever over connections made by `connect`, each opened with Ready.
-pub async fn deliver<C, F, S>(mut events: EventQueue, connect: C)
+async fn deliver_over_each<C, F, S>(mut events: EventQueue, connect: C)
 where
     C: Fn() -> F,
     F: Future<Output = io::Result<S>>,
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Connection,
 {
     let mut undelivered = None;
     loop {
         match connect().await {
             Ok(connection) => {
-                if let Err(error) = deliver_over(connection, &mut events, &mut undelivered).await {
-                    log::warn(format_args!("event connection lost: {error}"));
-                }
+                let error = deliver_over(&connection, &mut events, &mut undelivered).await;
+                log::warn(format_args!("event connection lost: {error}"));
             }
             Err(error) => {
                 log::warn(format_args!("cannot connect to the supervisor: {error}"));
@@ -80,41 +109,32 @@ where
     }
 }
 
+/// Why the connection is of no more use.
 async fn deliver_over(
-    connection: impl AsyncRead + AsyncWrite + Unpin,
+    connection: &impl Connection,
     events: &mut EventQueue,
     undelivered: &mut Option<Event>,
-) -> io::Result<()> {
-    let (mut from_host, mut to_host) = tokio::io::split(connection);
-    write(&mut to_host, &ready()).await?;
+) -> io::Error {
+    if let Err(error) = write(connection, &ready()).await {
+        return error;
+    }
     loop {
         let event = match undelivered.take() {
             Some(event) => event,
             None => tokio::select! {
-                event = events.queue.recv() => match event {
-                    Some(event) => event,
-                    None => return Ok(()),
-                },
-                error = end(&mut from_host) => return Err(error),
+                // Each actor has a sender, and so has who makes them: there is always one.
+                Some(event) = events.queue.recv() => event,
+                error = connection.ended() => return error,
             },
         };
-        let result = write(&mut to_host, &event).await;
-        if result.is_err() {
+        if let Err(error) = write(connection, &event).await {
             *undelivered = Some(event);
+            return error;
         }
-        result?;
     }
 }
 
-/// Waits for the connection's end: all there is to read, for the host says nothing here.
-async fn end(connection: &mut (impl AsyncRead + Unpin)) -> io::Error {
-    match connection.read(&mut [0]).await {
-        Ok(_) => io::ErrorKind::ConnectionReset.into(),
-        Err(error) => error,
-    }
-}
-
-async fn write<W: AsyncWrite + Unpin>(connection: &mut W, event: &Event) -> io::Result<()> {
+async fn write(connection: &impl Connection, event: &Event) -> io::Result<()> {
     match event_frame::encode(event) {
         Ok(frame) => connection.write_all(&frame).await,
         Err(error) => {
@@ -138,9 +158,32 @@ mod tests {
     use std::sync::Mutex;
 
     use agent_api::event_frame::Decoder;
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
 
     use super::*;
+
+    struct Guest {
+        from_host: tokio::sync::Mutex<ReadHalf<DuplexStream>>,
+        to_host: tokio::sync::Mutex<WriteHalf<DuplexStream>>,
+    }
+
+    impl Guest {
+        fn new(stream: DuplexStream) -> Self {
+            let (from_host, to_host) = split(stream);
+            Self { from_host: from_host.into(), to_host: to_host.into() }
+        }
+    }
+
+    impl Connection for Guest {
+        async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+            self.to_host.lock().await.write_all(bytes).await
+        }
+
+        async fn ended(&self) -> io::Error {
+            let _ = self.from_host.lock().await.read(&mut [0]).await;
+            io::ErrorKind::ConnectionReset.into()
+        }
+    }
 
     async fn next(host: &mut DuplexStream, decoder: &mut Decoder) -> Event {
         loop {
@@ -157,7 +200,7 @@ mod tests {
     async fn a_lost_connection_is_made_again_and_opens_with_ready() {
         let (first_host, first_guest) = duplex(1024);
         let (mut second_host, second_guest) = duplex(1024);
-        let connections = Mutex::new(vec![second_guest, first_guest]);
+        let connections = Mutex::new(vec![Guest::new(second_guest), Guest::new(first_guest)]);
         let (events, queue) = queue();
         let connect = || {
             let next = connections.lock().unwrap().pop();
@@ -173,7 +216,7 @@ mod tests {
             assert_eq!(next(&mut second_host, &mut decoder).await.exit().code, 7);
         };
         tokio::select! {
-            () = deliver(queue, connect) => unreachable!("delivery never ends"),
+            () = deliver_over_each(queue, connect) => unreachable!("delivery never ends"),
             () = host => {}
         }
     }

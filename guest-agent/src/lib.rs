@@ -15,6 +15,7 @@ pub mod helper;
 mod identity;
 pub mod init;
 mod ioctls;
+mod line;
 pub mod log;
 pub mod power;
 mod pump;

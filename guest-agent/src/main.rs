@@ -49,6 +49,6 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     });
     transport::accept_streams(streams)?;
     let _server = service::serve(transport::rpc_listener()?, containers).await?;
-    events::deliver(event_queue, transport::connect_events).await;
+    events::deliver(event_queue).await;
     Ok(())
 }

@@ -10,7 +10,8 @@ use agent_api::agent::{
     ReadArchiveRequest, ReadArchiveResponse, RemoveContainerRequest, RemoveContainerResponse,
     ResizeTerminalRequest, ResizeTerminalResponse, ResumeRequest, ResumeResponse, SignalRequest,
     SignalResponse, StartContainerRequest, StartContainerResponse, StatPathRequest, StatPathResponse,
-    StatsRequest, StatsResponse, WaitRequest, WaitResponse, WriteArchiveRequest, WriteArchiveResponse,
+    StatsRequest, StatsResponse, TakeOverRequest, TakeOverResponse, WaitRequest, WaitResponse,
+    WriteArchiveRequest, WriteArchiveResponse,
 };
 use agent_api::agent_ttrpc::{self, Agent};
 use async_trait::async_trait;
@@ -40,6 +41,11 @@ impl Agent for Service {
     async fn adopt(&self, _: &TtrpcContext, request: AdoptRequest) -> Result<AdoptResponse> {
         identity::adopt(&request).map_err(|error| adopt_status(&error))?;
         Ok(AdoptResponse::default())
+    }
+
+    async fn take_over(&self, _: &TtrpcContext, request: TakeOverRequest) -> Result<TakeOverResponse> {
+        let pid = self.containers.take_over(request).await.map_err(call_status)?;
+        Ok(TakeOverResponse { pid, ..Default::default() })
     }
 
     async fn attach_disks(

@@ -6,6 +6,7 @@ use agent_api::ports::{EVENT_PORT, HOST_CID, RPC_PORT, STREAM_PORT};
 use tokio_vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener, VsockStream};
 use ttrpc::asynchronous::transport::Listener;
 
+use crate::descriptor::Descriptor;
 use crate::log;
 use crate::streams::Streams;
 
@@ -29,8 +30,9 @@ pub fn accept_streams(streams: Streams) -> io::Result<()> {
 }
 
 /// A fresh connection for events.
-pub async fn connect_events() -> io::Result<VsockStream> {
-    VsockStream::connect(VsockAddr::new(HOST_CID, EVENT_PORT)).await
+pub(crate) async fn connect_events() -> io::Result<Descriptor> {
+    let connection = VsockStream::connect(VsockAddr::new(HOST_CID, EVENT_PORT)).await?;
+    Descriptor::new(connection.into())
 }
 
 fn bind(port: u32) -> io::Result<VsockListener> {

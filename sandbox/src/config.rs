@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cgroup::HostLimits;
 use crate::record::Label;
+use crate::snapshot::SnapshotFiles;
 
 /// Size of a container's writable disk unless asked otherwise. It is sparse: only what is written counts.
 pub const DEFAULT_SCRATCH_SIZE: u64 = 10 << 30;
@@ -23,6 +24,8 @@ pub struct SandboxConfig {
     /// The disk that takes the container's writes.
     pub scratch: Option<Scratch>,
     pub limits: HostLimits,
+    /// What its VM goes on from, rather than being booted: the copy of another sandbox, of the same size, image and disk.
+    pub from: Option<SnapshotFiles>,
 }
 
 /// A container's writable disk.

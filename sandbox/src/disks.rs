@@ -18,7 +18,7 @@ const PERSISTENT_MEMORY: &str = "pmem0";
 const SCRATCH_SERIAL: &str = "scratch";
 
 /// Descriptors on their way to the VMM, and the places by which the message names them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Descriptors {
     pub(crate) passed: Vec<OwnedFd>,
 }
@@ -29,6 +29,12 @@ impl Descriptors {
         let index = FdIndex(u8::try_from(self.passed.len()).unwrap_or(u8::MAX));
         self.passed.push(descriptor.into());
         index
+    }
+
+    /// The same, for a VMM that may not be the last to get them.
+    pub(crate) fn duplicate(&self) -> io::Result<Self> {
+        let passed = self.passed.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+        Ok(Self { passed })
     }
 }
 
@@ -59,6 +65,13 @@ pub(crate) fn describe(
         disks.push(Disk { serial: SCRATCH_SERIAL.to_owned(), files, read_only: false, device });
     }
     Ok((disks, rootfs))
+}
+
+/// The scratch disk's file once more, out of those [`describe`] described.
+pub(crate) fn scratch(disks: &[Disk], descriptors: &Descriptors) -> Option<io::Result<OwnedFd>> {
+    let disk = disks.iter().find(|disk| disk.serial == SCRATCH_SERIAL)?;
+    let index = usize::from(disk.files.first()?.0);
+    descriptors.passed.get(index).map(OwnedFd::try_clone)
 }
 
 /// Whether the guest can have the files as persistent memory for at most a sixteenth of its own memory: its kernel

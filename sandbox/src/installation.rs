@@ -12,6 +12,9 @@ pub const KERNEL_ARGUMENTS_VARIABLE: &str = "BULKHEAD_KERNEL_ARGS";
 /// Chooses as what guests see their image's disk: `blk` or `pmem`, to measure both.
 pub const IMAGE_DEVICE_VARIABLE: &str = "BULKHEAD_IMAGE_DEVICE";
 
+/// Says whether sandboxes go on from templates: `on` or `off`.
+pub const TEMPLATES_VARIABLE: &str = "BULKHEAD_TEMPLATES";
+
 /// What every sandbox is started from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
@@ -27,6 +30,8 @@ pub struct Installation {
     pub kernel_arguments: String,
     /// As what guests see their image's disk.
     pub image_device: ImageDevice,
+    /// Whether sandboxes go on from templates; they boot otherwise.
+    pub templates: bool,
 }
 
 /// The devices there are for an image's disk.
@@ -78,8 +83,9 @@ impl Installation {
             Ok("pmem") => ImageDevice::PersistentMemory,
             _ => ImageDevice::Fitting,
         };
+        let templates = std::env::var_os(TEMPLATES_VARIABLE).is_none_or(|value| value != "off");
         let kvm = PathBuf::from("/dev/kvm");
-        Ok(Self { kvm, vmm, kernel, initramfs, kernel_arguments, image_device })
+        Ok(Self { kvm, vmm, kernel, initramfs, kernel_arguments, image_device, templates })
     }
 }
 

@@ -9,8 +9,10 @@
 /// - `swiotlb=noforce`: no device here needs bounce buffers.
 /// - `rcupdate.rcu_expedited=1`: boot and each container's start wait for grace periods, of several ticks each;
 ///   with the few CPUs of a guest, interrupting them instead costs little.
+/// - `percpu_alloc=page`: the memory of each CPU grows by pages; in its other form a container's first cgroup would have
+///   the kernel clear 4 MiB for it, a page copied for each of a template's.
 const FIXED: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable no_timer_check random.trust_cpu=on \
-    swiotlb=noforce rcupdate.rcu_expedited=1";
+    swiotlb=noforce rcupdate.rcu_expedited=1 percpu_alloc=page";
 
 /// The command line, with what the operator of this host adds.
 pub(crate) fn command_line(added: &str) -> String {

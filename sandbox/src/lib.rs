@@ -15,6 +15,7 @@ mod cgroup;
 mod config;
 mod container;
 mod control;
+mod copies;
 mod disks;
 mod ended;
 mod events;
@@ -32,8 +33,11 @@ mod process_id;
 mod record;
 mod sandbox;
 mod scratch;
+mod snapshot;
+mod sparse_copy;
 mod stats;
 mod streams;
+mod templates;
 mod timeline;
 mod vmm;
 
@@ -45,20 +49,24 @@ pub use container::{
     Cause, ContainerConfig, CreateError, ExecConfig, Exit, File, Phase, Rootfs, Stdio, Streams, TerminalSize,
 };
 pub use control::AsyncControl;
+pub use copies::{RoomError, TemporaryCopy};
 pub use ended::{Ended, Reason};
 pub use events::EventError;
 pub use guest::{Guest, GuestError, Process};
 pub use installation::{
     IMAGE_DEVICE_VARIABLE, ImageDevice, Installation, InstallationError, KERNEL_ARGUMENTS_VARIABLE,
-    LIBDIR_VARIABLE,
+    LIBDIR_VARIABLE, TEMPLATES_VARIABLE,
 };
-pub use launch::{LaunchError, LaunchPhase};
+pub use launch::{LaunchError, LaunchPhase, build_template};
 pub use memory::{DEFAULT_MEMORY, GUEST_OVERHEAD, MIN_MEMORY, MemoryError};
 pub use process_id::ProcessId;
 pub use record::{Label, Record, RecordError, State, StateDir};
 pub use sandbox::Sandbox;
 pub use scratch::{ScratchError, make_disk};
+pub use snapshot::{SnapshotError, SnapshotFiles, Snapshotter};
+pub use sparse_copy::copy_disk;
 pub use stats::{CpuStats, GuestStats, IoStats, MemoryStats, PidStats, ProcessInfo, Processes};
+pub use templates::{TemplateError, TemplateInfo, Templates};
 pub use timeline::{Stamp, Timeline};
 pub use vmm::VmmError;
 pub use vmm_api::{ControlSocket, End, EndReason, ReceiveError, SendError};

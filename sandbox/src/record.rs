@@ -198,7 +198,7 @@ impl StateDir {
     fn directories(&self) -> Result<Vec<PathBuf>, RecordError> {
         fs::read_dir(&self.path)
             .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>())
-            .map(|paths| paths.into_iter().filter(|path| path.is_dir()).collect())
+            .map(|paths| paths.into_iter().filter(|path| !is_hidden(path) && path.is_dir()).collect())
             .map_err(|source| RecordError::StateDir { path: self.path.clone(), source })
     }
 
@@ -211,6 +211,11 @@ impl StateDir {
             })
             .map_err(|source| RecordError::StateDir { path: self.path.clone(), source })
     }
+}
+
+/// Of something else than sandboxes, whose names do not begin with a dot.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 impl Claim {

@@ -1,5 +1,6 @@
 //! A sandbox this process supervises.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::broker::Broker;
@@ -7,6 +8,7 @@ use crate::container::Rootfs;
 use crate::ended::Ended;
 use crate::guest::{Guest, GuestError};
 use crate::record::{Claim, Record, RecordError, State};
+use crate::snapshot::Snapshotter;
 use crate::timeline::Timeline;
 use crate::vmm::Vmm;
 
@@ -19,6 +21,7 @@ pub struct Sandbox {
     pub(crate) claim: Claim,
     pub(crate) guest: Guest,
     pub(crate) rootfs: Rootfs,
+    pub(crate) scratch: Option<Arc<OwnedFd>>,
     pub(crate) timeline: Timeline,
 }
 
@@ -31,6 +34,16 @@ impl Sandbox {
     /// The disks this sandbox was launched with, as a container's root file system.
     pub fn rootfs(&self) -> &Rootfs {
         &self.rootfs
+    }
+
+    /// What takes snapshots of it.
+    pub fn snapshotter(&self) -> Snapshotter {
+        Snapshotter {
+            guest: self.guest.clone(),
+            vmm: self.vmm.handle().clone(),
+            cgroup: self.record().cgroup.clone(),
+            scratch: self.scratch.clone(),
+        }
     }
 
     pub fn record(&self) -> &Record {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Disk, End, Launch};
+use crate::{Disk, End, FdIndex, Launch, Resume};
 
 /// Chosen by the supervisor; the reply carries it back.
 pub type RequestId = u64;
@@ -12,6 +12,18 @@ pub type RequestId = u64;
 pub enum Request {
     /// Starts the VM; comes first and once.
     Launch(Launch),
+    /// Lets a saved VM go on; comes first and once.
+    Resume(Resume),
+    /// Stops the guest for good and writes its state to a file. Only for a VM without disks whose memory is a file.
+    Save { state: FdIndex },
+    /// Has all of the VM stand, until [`Snapshot`](Self::Snapshot) or [`Release`](Self::Release): its disks may be
+    /// copied.
+    Hold,
+    /// Lets a VM that was held run on.
+    Release,
+    /// Writes the state of a VM that was held to one file and its memory to another, both empty, and lets it run on as
+    /// soon as that has begun, or failed. The reply comes when the files are whole.
+    Snapshot { state: FdIndex, memory: FdIndex },
     /// Adds a disk to the running VM; the guest sees it after its agent rescans the PCI bus.
     AddDisk(Disk),
     /// Takes a disk away; the agent has removed its PCI device before.
@@ -39,6 +51,16 @@ pub enum Reply {
     /// The VM runs, and the VMM is in its jail. How long each step took, in order.
     Launched {
         stamps: Vec<Stamp>,
+        /// How far the clocks of a saved VM's guest are behind, in ns; 0 for one that boots.
+        clock_behind: u64,
+    },
+    /// State and memory are in their files.
+    Saved,
+    Held,
+    Released,
+    /// State and memory are in their files. The guest stood still for so long, in ns.
+    Copied {
+        stood: u64,
     },
     DiskAdded,
     DiskRemoved,

@@ -20,7 +20,33 @@ pub struct Launch {
     /// Guest memory, in bytes; a multiple of the page size.
     pub memory: u64,
     pub disks: Vec<Disk>,
+    /// An empty file in memory that becomes the guest's, so that the VM can be saved; guest memory is nobody's file
+    /// otherwise.
+    pub memory_file: Option<FdIndex>,
     /// Whom the VMM becomes once set up; `None` where the launcher has no privilege to give up.
+    pub identity: Option<Identity>,
+}
+
+/// The first message, instead: everything needed to let a saved VM go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// /dev/kvm, open for reading and writing.
+    pub kvm: FdIndex,
+    /// What the saved VM has of both; another one is refused.
+    pub vcpus: u8,
+    /// In bytes.
+    pub memory_size: u64,
+    /// What [`Request::Save`](crate::Request::Save) wrote.
+    pub state: FdIndex,
+    /// The saved VM's [`Launch::memory_file`], or the copy a [`Request::Snapshot`](crate::Request::Snapshot) made. What the guest writes does not get into it.
+    pub memory: FdIndex,
+    /// The disks the saved VM had, by their serials, and others that it did not have, which its guest sees when it
+    /// rescans its bus.
+    pub disks: Vec<Disk>,
+    /// Ports the guest may open vsock streams to from its first instruction on, as by
+    /// [`Request::Listen`](crate::Request::Listen).
+    pub listen: Vec<u32>,
+    /// As of a launch.
     pub identity: Option<Identity>,
 }
 

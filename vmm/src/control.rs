@@ -6,52 +6,77 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, poll};
 use vmm_api::{ControlSocket, EndReason, Failure, Message, ReceiveError, Reply, Request, RequestId};
 
-use crate::devices::Devices;
 use crate::ending::Ending;
 use crate::error_chain::in_words;
-use crate::launch::DiskPart;
-use crate::machine::Machine;
+use crate::launch::{DiskPart, only_descriptor, two_descriptors};
+use crate::memory_copy::MemoryCopy;
+use crate::save::{self, Snapshotting};
+use crate::start::Running;
 
 /// Serves the supervisor until the VM has to end.
-pub fn serve(control: &Arc<ControlSocket>, machine: &Machine, devices: &mut Devices) -> EndReason {
+pub fn serve(control: &Arc<ControlSocket>, running: &mut Running) -> EndReason {
+    let ending = Arc::clone(&running.machine.ending);
     loop {
-        if let Some(reason) = machine.ending.reason() {
+        if let Some(reason) = ending.reason() {
             return reason.clone();
         }
-        match wait(control, &machine.ending) {
-            Ok(true) => {
-                if let Err(reason) = serve_one(control, machine, devices) {
-                    machine.ending.end(reason);
-                }
-            }
-            Ok(false) => {}
+        let served = match wait(
+            control,
+            &ending,
+            running.copying.as_ref().map(|(_, snapshotting)| &snapshotting.copy),
+        ) {
+            Ok(Next::Request) => serve_one(control, running),
+            Ok(Next::Copied) => tell_copied(control, running),
+            Ok(Next::Nothing) => Ok(()),
             Err(error) => {
                 let message = format!("cannot wait for the supervisor: {error}");
-                machine.ending.end(EndReason::Internal { message });
+                Err(EndReason::Internal { message })
             }
+        };
+        if let Err(reason) = served {
+            ending.end(reason);
         }
     }
 }
 
-/// Whether there is a request; if not, the VM ends, or a signal came.
-fn wait(control: &ControlSocket, ending: &Ending) -> std::io::Result<bool> {
-    let mut sources =
-        [PollFd::new(ending, PollFlags::IN), PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
-    match poll(&mut sources, None) {
-        Err(rustix::io::Errno::INTR) => return Ok(false),
-        outcome => outcome?,
-    };
-    let [ended, request] = sources.map(|source| !source.revents().is_empty());
-    Ok(request && !ended)
+enum Next {
+    Request,
+    /// A copy of memory has come to its end.
+    Copied,
+    /// The VM ends, or a signal came.
+    Nothing,
 }
 
-fn serve_one(
-    control: &Arc<ControlSocket>,
-    machine: &Machine,
-    devices: &mut Devices,
-) -> Result<(), EndReason> {
+fn wait(control: &ControlSocket, ending: &Ending, copying: Option<&MemoryCopy>) -> std::io::Result<Next> {
+    let mut sources =
+        vec![PollFd::new(ending, PollFlags::IN), PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
+    sources.extend(copying.map(|copy| PollFd::from_borrowed_fd(copy.as_fd(), PollFlags::IN)));
+    match poll(&mut sources, None) {
+        Err(rustix::io::Errno::INTR) => return Ok(Next::Nothing),
+        outcome => outcome?,
+    };
+    let ready: Vec<bool> = sources.iter().map(|source| !source.revents().is_empty()).collect();
+    Ok(match ready.as_slice() {
+        [true, ..] => Next::Nothing,
+        [_, true, ..] => Next::Request,
+        [_, _, true] => Next::Copied,
+        _ => Next::Nothing,
+    })
+}
+
+fn tell_copied(control: &ControlSocket, running: &mut Running) -> Result<(), EndReason> {
+    let Some((id, Snapshotting { copy, stood })) = running.copying.take() else { return Ok(()) };
+    let stood = u64::try_from(stood.as_nanos()).unwrap_or(u64::MAX);
+    let result = match copy.finish() {
+        Ok(()) => Ok(Reply::Copied { stood }),
+        Err(error) => Err(failure(format!("cannot write the VM's memory: {error}"))),
+    };
+    reply(control, id, result).map_err(|error| lost(&error))
+}
+
+fn serve_one(control: &Arc<ControlSocket>, running: &mut Running) -> Result<(), EndReason> {
     let ((id, request), descriptors) = control.receive::<(RequestId, Request)>().map_err(hangup)?;
-    match answer(id, request, descriptors, machine, devices) {
+    match answer(id, request, descriptors, running) {
         Answer::Now(result) => reply(control, id, result).map_err(|error| lost(&error))?,
         Answer::Later => {}
         Answer::Stop => {
@@ -64,37 +89,63 @@ fn serve_one(
 
 enum Answer {
     Now(Result<Reply, Failure>),
-    /// The vsock device answers once the guest has.
+    /// The vsock device answers once the guest has, or this module once memory is copied.
     Later,
     Stop,
 }
 
-fn answer(
-    id: RequestId,
-    request: Request,
-    descriptors: Vec<OwnedFd>,
-    machine: &Machine,
-    devices: &mut Devices,
-) -> Answer {
+fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &mut Running) -> Answer {
     Answer::Now(match request {
-        Request::Launch(_) => Err(failure("the VM runs already")),
+        Request::Launch(_) | Request::Resume(_) => Err(failure("the VM runs already")),
+        Request::Save { state } => only_descriptor(state, descriptors, "the VM's state")
+            .map_err(|error| failure(in_words(&error)))
+            .and_then(|file| save::save(running, &file).map_err(|error| failure(in_words(&error))))
+            .map(|()| Reply::Saved),
+        Request::Hold => save::hold(running).map(|()| Reply::Held).map_err(|error| failure(in_words(&error))),
+        Request::Release => {
+            save::release(running);
+            Ok(Reply::Released)
+        }
+        Request::Snapshot { state, memory } => {
+            let files = two_descriptors([state, memory], descriptors, ["the VM's state", "its memory"]);
+            let begun = files.map_err(|error| failure(in_words(&error))).and_then(|[state, memory]| {
+                save::snapshot(running, &state, &memory).map_err(|error| failure(in_words(&error)))
+            });
+            match begun {
+                Ok(snapshotting) => {
+                    running.copying = Some((id, snapshotting));
+                    return Answer::Later;
+                }
+                Err(failure) => {
+                    save::release(running);
+                    Err(failure)
+                }
+            }
+        }
+        // Its devices' threads would not answer.
+        Request::AddDisk(_) | Request::RemoveDisk { .. } if running.standing.is_some() => {
+            Err(failure("the VM is being saved"))
+        }
         Request::AddDisk(disk) => DiskPart::new(disk, descriptors)
             .map_err(|error| failure(in_words(&error)))
-            .and_then(|disk| devices.add_disk(machine, disk).map_err(|error| failure(in_words(&error))))
-            .map(|()| Reply::DiskAdded),
-        Request::RemoveDisk { serial } => devices
-            .remove_disk(machine, &serial)
+            .and_then(|disk| {
+                running.devices.add_disk(&running.machine, disk).map_err(|error| failure(in_words(&error)))
+            })
+            .map(|_| Reply::DiskAdded),
+        Request::RemoveDisk { serial } => running
+            .devices
+            .remove_disk(&running.machine, &serial)
             .map(|()| Reply::DiskRemoved)
             .map_err(|error| failure(in_words(&error))),
         Request::Connect { port } => {
-            devices.vsock.connect(id, port);
+            running.devices.vsock.connect(id, port);
             return Answer::Later;
         }
         Request::Listen { port } => {
-            devices.vsock.listen(port);
+            running.devices.vsock.listen(port);
             Ok(Reply::Listening)
         }
-        Request::Console => Ok(Reply::Console { tail: machine.console.tail() }),
+        Request::Console => Ok(Reply::Console { tail: running.machine.console.tail() }),
         Request::Stop => return Answer::Stop,
     })
 }

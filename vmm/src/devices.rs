@@ -11,7 +11,9 @@ use crate::jail::seccomp;
 use crate::launch::DiskPart;
 use crate::machine::Machine;
 use crate::pci::{AddError, Slot};
+use crate::saved::SavedDisk;
 use crate::streams::ToSupervisor;
+use crate::virtio::balloon::Balloon;
 use crate::virtio::blk::{Blk, Disk, DiskError};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::pci::VirtioPci;
@@ -26,6 +28,8 @@ pub enum DeviceError {
     Rng(#[source] io::Error),
     #[error("cannot start the vsock device")]
     Vsock(#[source] io::Error),
+    #[error("cannot start the balloon device")]
+    Balloon(#[source] io::Error),
     #[error("cannot use disk {0}")]
     Disk(String, #[source] DiskError),
     #[error("cannot start the device of disk {0}")]
@@ -36,6 +40,10 @@ pub enum DeviceError {
     DiskExists(String),
     #[error("there is no disk {0}")]
     NoDisk(String),
+    #[error("the saved VM had a disk {0}, which does not come along")]
+    NotAtHand(String),
+    #[error("the saved VM's disk {0} finds its slot taken")]
+    OtherSlot(String),
     #[error("cannot place a device on the PCI bus")]
     Pci(#[from] AddError),
 }
@@ -43,15 +51,13 @@ pub enum DeviceError {
 pub struct Devices {
     pub vsock: VsockHandle,
     disks: BTreeMap<String, Slot>,
+    persistent_memory: Option<Slot>,
 }
 
 impl Devices {
-    /// Adds the devices to the machine's bus; their threads run from here on.
-    pub fn attach(
-        machine: &Machine,
-        disks: Vec<DiskPart>,
-        control: Arc<ControlSocket>,
-    ) -> Result<Self, DeviceError> {
+    /// Adds the devices every VM has to the machine's bus; their threads run from here on. Always in this order, by which
+    /// they get their slots: a saved VM finds its own again.
+    pub fn attach(machine: &Machine, control: Arc<ControlSocket>) -> Result<Self, DeviceError> {
         let rng = Rng::new(ThreadPlan {
             name: "rng".to_owned(),
             confine: || seccomp::confine(seccomp::Thread::Rng),
@@ -63,15 +69,53 @@ impl Devices {
             Vsock::new(sink, Arc::clone(&machine.ending), || seccomp::confine(seccomp::Thread::Vsock))
                 .map_err(DeviceError::Vsock)?;
         seat(machine, Box::new(vsock))?;
-        let mut devices = Self { vsock: handle, disks: BTreeMap::new() };
-        for disk in disks {
-            devices.add_disk(machine, disk)?;
+        let balloon = Balloon::new(ThreadPlan {
+            name: "balloon".to_owned(),
+            confine: || seccomp::confine(seccomp::Thread::Balloon),
+            ending: Arc::clone(&machine.ending),
+        });
+        seat(machine, Box::new(balloon.map_err(DeviceError::Balloon)?))?;
+        Ok(Self { vsock: handle, disks: BTreeMap::new(), persistent_memory: None })
+    }
+
+    pub fn has_disks(&self) -> bool {
+        !self.disks.is_empty()
+    }
+
+    pub fn saved_disks(&self) -> Vec<SavedDisk> {
+        let mut disks: Vec<_> = self
+            .disks
+            .iter()
+            .map(|(serial, slot)| SavedDisk { serial: serial.clone(), slot: slot.number() })
+            .collect();
+        disks.sort_by_key(|disk| disk.slot);
+        disks
+    }
+
+    /// The slot of the disk that is persistent memory.
+    pub fn persistent_memory(&self) -> Option<Slot> {
+        self.persistent_memory
+    }
+
+    /// Puts the disks of a saved VM where they were, out of those at hand, before anything else is added.
+    pub fn put_back(
+        &mut self,
+        machine: &Machine,
+        saved: &[SavedDisk],
+        at_hand: &mut Vec<DiskPart>,
+    ) -> Result<(), DeviceError> {
+        for SavedDisk { serial, slot } in saved {
+            let found = at_hand.iter().position(|disk| disk.serial == *serial);
+            let found = found.ok_or_else(|| DeviceError::NotAtHand(serial.clone()))?;
+            if self.add_disk(machine, at_hand.remove(found))?.number() != *slot {
+                return Err(DeviceError::OtherSlot(serial.clone()));
+            }
         }
-        Ok(devices)
+        Ok(())
     }
 
     /// The guest sees the disk when it rescans its bus.
-    pub fn add_disk(&mut self, machine: &Machine, disk: DiskPart) -> Result<(), DeviceError> {
+    pub fn add_disk(&mut self, machine: &Machine, disk: DiskPart) -> Result<Slot, DeviceError> {
         let DiskPart { serial, files, access } = disk;
         if self.disks.contains_key(&serial) {
             return Err(DeviceError::DiskExists(serial));
@@ -85,11 +129,15 @@ impl Devices {
         let blk = Blk::new(disk, &serial, plan).map_err(|error| DeviceError::Blk(serial.clone(), error))?;
         let slot = seat(machine, Box::new(blk))?;
         self.disks.insert(serial, slot);
-        Ok(())
+        Ok(slot)
     }
 
     /// Tells the guest of a disk in a range of its memory. It stays for as long as the VM runs.
-    pub fn add_persistent_memory(&mut self, machine: &Machine, range: Range<u64>) -> Result<(), DeviceError> {
+    pub fn add_persistent_memory(
+        &mut self,
+        machine: &Machine,
+        range: Range<u64>,
+    ) -> Result<Slot, DeviceError> {
         let pmem = Pmem::new(
             range,
             ThreadPlan {
@@ -98,8 +146,9 @@ impl Devices {
                 ending: Arc::clone(&machine.ending),
             },
         );
-        seat(machine, Box::new(pmem.map_err(DeviceError::Pmem)?))?;
-        Ok(())
+        let slot = seat(machine, Box::new(pmem.map_err(DeviceError::Pmem)?))?;
+        self.persistent_memory = Some(slot);
+        Ok(slot)
     }
 
     pub fn remove_disk(&mut self, machine: &Machine, serial: &str) -> Result<(), DeviceError> {

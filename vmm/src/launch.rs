@@ -1,9 +1,9 @@
-//! The launch description, checked, with its descriptors at hand.
+//! The description of a VM that is launched, or goes on, checked, with its descriptors at hand.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
-use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch};
+use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch, Resume};
 
 use crate::arch::boot::BootSource;
 use crate::arch::mp_table::MAX_CPUS;
@@ -33,10 +33,17 @@ pub struct Parts {
     pub boot: BootSource,
     pub vcpus: u8,
     pub memory: u64,
-    pub disks: Vec<DiskPart>,
+    pub disks: DiskParts,
+    /// What the guest's memory is to be, if the VM may be saved.
+    pub memory_file: Option<OwnedFd>,
+    pub identity: Option<Identity>,
+}
+
+/// The disks a VM has from the start.
+pub struct DiskParts {
+    pub block: Vec<DiskPart>,
     /// The files of a disk that is persistent memory.
     pub persistent_memory: Option<Vec<OwnedFd>>,
-    pub identity: Option<Identity>,
 }
 
 pub struct DiskPart {
@@ -52,14 +59,8 @@ impl Parts {
         if launch.vcpus == 0 || launch.vcpus > MAX_CPUS {
             return Err(DescriptionError::Vcpus(launch.vcpus));
         }
-        let mut serials = BTreeSet::new();
-        if let Some(twice) = launch.disks.iter().find(|disk| !serials.insert(&disk.serial)) {
-            return Err(DescriptionError::SameSerial(twice.serial.clone()));
-        }
-        let (persistent, disks): (Vec<Disk>, Vec<Disk>) =
-            launch.disks.into_iter().partition(|disk| disk.device == DiskDevice::PersistentMemory);
         Ok(Self {
-            persistent_memory: take_persistent(persistent, &mut descriptors)?,
+            disks: DiskParts::take(launch.disks, &mut descriptors)?,
             kvm: descriptors.take(launch.kvm, "/dev/kvm")?,
             boot: BootSource {
                 kernel: descriptors.take(launch.kernel, "the kernel")?.into(),
@@ -68,12 +69,73 @@ impl Parts {
             },
             vcpus: launch.vcpus,
             memory: launch.memory,
-            disks: disks
-                .into_iter()
-                .map(|disk| DiskPart::take(disk, &mut descriptors))
-                .collect::<Result<_, _>>()?,
+            memory_file: launch
+                .memory_file
+                .map(|file| descriptors.take(file, "the file of guest memory"))
+                .transpose()?,
             identity: launch.identity,
         })
+    }
+}
+
+/// Everything a saved VM goes on from.
+pub struct SavedParts {
+    pub kvm: OwnedFd,
+    pub vcpus: u8,
+    pub memory_size: u64,
+    pub state: OwnedFd,
+    pub memory: OwnedFd,
+    pub disks: DiskParts,
+    pub listen: Vec<u32>,
+    pub identity: Option<Identity>,
+}
+
+impl SavedParts {
+    pub fn new(resume: Resume, descriptors: Vec<OwnedFd>) -> Result<Self, DescriptionError> {
+        let mut descriptors = Descriptors::from(descriptors);
+        Ok(Self {
+            disks: DiskParts::take(resume.disks, &mut descriptors)?,
+            kvm: descriptors.take(resume.kvm, "/dev/kvm")?,
+            vcpus: resume.vcpus,
+            memory_size: resume.memory_size,
+            state: descriptors.take(resume.state, "the saved VM's state")?,
+            memory: descriptors.take(resume.memory, "the saved VM's memory")?,
+            listen: resume.listen,
+            identity: resume.identity,
+        })
+    }
+}
+
+/// The one descriptor of a request that names a file.
+pub fn only_descriptor(
+    index: FdIndex,
+    descriptors: Vec<OwnedFd>,
+    what: &str,
+) -> Result<OwnedFd, DescriptionError> {
+    Descriptors::from(descriptors).take(index, what)
+}
+
+/// The descriptors of a request that names two files.
+pub fn two_descriptors(
+    [one, other]: [FdIndex; 2],
+    descriptors: Vec<OwnedFd>,
+    [what, what_other]: [&str; 2],
+) -> Result<[OwnedFd; 2], DescriptionError> {
+    let mut descriptors = Descriptors::from(descriptors);
+    Ok([descriptors.take(one, what)?, descriptors.take(other, what_other)?])
+}
+
+impl DiskParts {
+    fn take(disks: Vec<Disk>, descriptors: &mut Descriptors) -> Result<Self, DescriptionError> {
+        let mut serials = BTreeSet::new();
+        if let Some(twice) = disks.iter().find(|disk| !serials.insert(&disk.serial)) {
+            return Err(DescriptionError::SameSerial(twice.serial.clone()));
+        }
+        let (persistent, block): (Vec<Disk>, Vec<Disk>) =
+            disks.into_iter().partition(|disk| disk.device == DiskDevice::PersistentMemory);
+        let persistent_memory = take_persistent(persistent, descriptors)?;
+        let block = block.into_iter().map(|disk| DiskPart::take(disk, descriptors));
+        Ok(Self { block: block.collect::<Result<_, _>>()?, persistent_memory })
     }
 }
 
@@ -148,6 +210,7 @@ mod tests {
             vcpus: 1,
             memory: 1 << 28,
             disks: vec![disk("root", 3)],
+            memory_file: None,
             identity: None,
         }
     }
@@ -163,7 +226,7 @@ mod tests {
     #[test]
     fn a_sound_description_is_taken() {
         let parts = Parts::new(launch(), descriptors(4)).unwrap();
-        assert_eq!(parts.disks.len(), 1);
+        assert_eq!(parts.disks.block.len(), 1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::bus::{Bus, Overlap};
 use crate::ending::Ending;
 use crate::jail::seccomp;
 use crate::pci::{AddError, PciBus};
-use crate::platform::console::{COM1, COM1_PORTS, Console};
+use crate::platform::console::{COM1, COM1_PORTS, Console, ConsoleState};
 use crate::platform::pvpanic::Pvpanic;
 use crate::platform::reset::{
     CONFIG_PORTS, CONFIG_PORTS_LENGTH, KEYBOARD_CONTROLLER, KeyboardController, ResetControl,
@@ -26,6 +26,8 @@ pub enum MachineError {
     Place(#[from] Overlap),
     #[error("cannot set up the serial port's interrupt")]
     SerialInterrupt(#[source] std::io::Error),
+    #[error("a saved serial port makes no sense")]
+    Console(#[source] std::io::Error),
     #[error("cannot set up the PCI bus")]
     Pci(#[from] AddError),
 }
@@ -43,13 +45,22 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Every machine's own devices: console, reset, PCI bus with pvpanic.
-    pub fn new(vm: &Arc<VmFd>, memory: GuestMemoryMmap, ending: Arc<Ending>) -> Result<Self, MachineError> {
+    /// Every machine's own devices: console, reset, PCI bus with pvpanic. The console goes on from a saved one's state.
+    pub fn new(
+        vm: &Arc<VmFd>,
+        memory: GuestMemoryMmap,
+        ending: Arc<Ending>,
+        console: Option<&ConsoleState>,
+    ) -> Result<Self, MachineError> {
         let (ports, mmio) = (Arc::new(Bus::default()), Arc::new(Bus::default()));
         let msi = Arc::new(KvmMsiRouter::new(Arc::clone(vm)));
         let pci = PciBus::new(Arc::clone(&mmio), Arc::clone(vm) as _, msi, layout::PCI_WINDOW)?;
         pci.add(Box::new(Pvpanic::new(Arc::clone(&ending))))?;
-        let console = Arc::new(Console::new(serial_interrupt(vm).map_err(MachineError::SerialInterrupt)?));
+        let interrupt = serial_interrupt(vm).map_err(MachineError::SerialInterrupt)?;
+        let console = Arc::new(match console {
+            Some(state) => Console::restored(interrupt, state).map_err(MachineError::Console)?,
+            None => Console::new(interrupt),
+        });
 
         ports.insert(COM1, COM1_PORTS, Arc::clone(&console) as _)?;
         ports.insert(KEYBOARD_CONTROLLER, 1, Arc::new(KeyboardController::new(Arc::clone(&ending))))?;

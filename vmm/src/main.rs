@@ -5,8 +5,10 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use vmm::launch::{DescriptionError, Parts, SavedParts};
 use vmm::stamps::Stamps;
-use vmm::{control, jail, launch::Parts, start};
+use vmm::start::{self, Running};
+use vmm::{control, jail};
 use vmm_api::{CONTROL_FD, ControlSocket, End, EndReason, Event, Message, Reply, Request, RequestId};
 
 fn main() -> ExitCode {
@@ -26,31 +28,36 @@ fn main() -> ExitCode {
     code
 }
 
-/// From the launch description to the end of the VM.
+/// From the first request to the end of the VM.
 fn run(control: &Arc<ControlSocket>, stamps: &mut Stamps) -> End {
-    let started = receive_launch(control).and_then(|(id, parts)| {
-        Ok((id, start::start(parts, control, stamps).map_err(|error| EndReason::from(&error))?))
-    });
-    let (id, mut running) = match started {
-        Ok(started) => started,
+    let (id, mut running) = match begin(control, stamps) {
+        Ok(begun) => begun,
         Err(reason) => return End { reason, console: String::new(), exits: BTreeMap::new() },
     };
-    let launched = Reply::Launched { stamps: stamps.take() };
+    let launched = Reply::Launched { stamps: stamps.take(), clock_behind: running.clock_behind };
     let reason = match control::reply(control, id, Ok(launched)) {
-        Ok(()) => control::serve(control, &running.machine, &mut running.devices),
+        Ok(()) => control::serve(control, &mut running),
         Err(_) => EndReason::Stopped,
     };
     running.stop().end(reason)
 }
 
-fn receive_launch(control: &ControlSocket) -> Result<(RequestId, Parts), EndReason> {
+fn begin(control: &Arc<ControlSocket>, stamps: &mut Stamps) -> Result<(RequestId, Running), EndReason> {
     let ((id, request), descriptors) = control.receive::<(RequestId, Request)>().map_err(control::hangup)?;
-    let Request::Launch(launch) = request else {
-        return Err(EndReason::Launch { message: "the first request has to be the launch".to_owned() });
+    let refused = |error: DescriptionError| EndReason::Launch { message: error.to_string() };
+    let running = match request {
+        Request::Launch(launch) => {
+            start::start(Parts::new(launch, descriptors).map_err(refused)?, control, stamps)
+        }
+        Request::Resume(resume) => {
+            start::resume(SavedParts::new(resume, descriptors).map_err(refused)?, control, stamps)
+        }
+        _ => {
+            let message = "the first request has to be a launch or a resume".to_owned();
+            return Err(EndReason::Launch { message });
+        }
     };
-    let parts =
-        Parts::new(launch, descriptors).map_err(|error| EndReason::Launch { message: error.to_string() })?;
-    Ok((id, parts))
+    running.map(|running| (id, running)).map_err(|error| EndReason::from(&error))
 }
 
 /// Keeps of the inherited descriptors the control socket only, and makes room in the descriptor table

@@ -1,26 +1,138 @@
-//! Guest memory: anonymous, private, and taken from the host only as the guest touches it.
+//! Guest memory: private, and taken from the host only as the guest touches it.
+//!
+//! Nobody's file as a rule. A VM that is to be saved has a file as its memory, which is then all there is to save of it;
+//! a VM that goes on from there sees the file, and keeps what it writes to itself. What the guest frees is given back.
 
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+mod give_back;
+mod holes;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{fstat, ftruncate};
+use vm_memory::mmap::{FromRangesError, MmapRegionError};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 use crate::arch::layout;
+
+pub use give_back::give_back;
+
+const PAGE: u64 = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     #[error("{0} bytes of guest memory are not a whole number of pages, or fewer than 1 MiB")]
     Size(u64),
     #[error("cannot map {0} bytes of guest memory")]
-    Map(u64, #[source] vm_memory::mmap::FromRangesError),
+    Map(u64, #[source] FromRangesError),
+    #[error("cannot map {0} bytes of guest memory from a file")]
+    MapFile(u64, #[source] MmapRegionError),
+    #[error("cannot map the holes of a file of guest memory")]
+    Holes(#[source] std::io::Error),
+    #[error("cannot use the file of guest memory")]
+    File(#[source] std::io::Error),
+    #[error("the file of {expected} bytes of guest memory has {actual}")]
+    FileSize { expected: u64, actual: u64 },
+}
+
+/// How a file is guest memory.
+#[derive(Clone, Copy)]
+enum Writes {
+    ToTheFile,
+    /// Copied on the way.
+    StayPrivate,
 }
 
 pub fn allocate(bytes: u64) -> Result<GuestMemoryMmap, MemoryError> {
-    const PAGE: u64 = 4096;
+    let ranges: Vec<_> = ranges(bytes)?.into_iter().map(|(address, size, _)| (address, size)).collect();
+    GuestMemoryMmap::from_ranges(&ranges).map_err(|error| MemoryError::Map(bytes, error))
+}
+
+/// Makes an empty file the guest's memory.
+pub fn in_file(bytes: u64, file: OwnedFd) -> Result<GuestMemoryMmap, MemoryError> {
+    ftruncate(&file, bytes).map_err(|error| MemoryError::File(error.into()))?;
+    map(bytes, file, Writes::ToTheFile)
+}
+
+/// Guest memory that begins as the file has it.
+pub fn from_file(bytes: u64, file: OwnedFd) -> Result<GuestMemoryMmap, MemoryError> {
+    let size = fstat(&file).map_err(|error| MemoryError::File(error.into()))?.st_size;
+    let actual = u64::try_from(size).unwrap_or_default();
+    if actual != bytes {
+        return Err(MemoryError::FileSize { expected: bytes, actual });
+    }
+    map(bytes, file, Writes::StayPrivate)
+}
+
+/// The ranges lie in the file one behind the other.
+fn map(bytes: u64, file: OwnedFd, writes: Writes) -> Result<GuestMemoryMmap, MemoryError> {
+    let file = Arc::new(File::from(file));
+    let flags = libc::MAP_NORESERVE
+        | match writes {
+            Writes::ToTheFile => libc::MAP_SHARED,
+            Writes::StayPrivate => libc::MAP_PRIVATE,
+        };
+    let mut regions = Vec::new();
+    for (address, size, offset) in ranges(bytes)? {
+        let place = FileOffset::from_arc(Arc::clone(&file), offset);
+        let mapping = MmapRegion::build(Some(place), size, libc::PROT_READ | libc::PROT_WRITE, flags)
+            .map_err(|error| MemoryError::MapFile(bytes, error))?;
+        if let Writes::StayPrivate = writes {
+            holes::cover(&mapping, &file, offset).map_err(MemoryError::Holes)?;
+        }
+        regions.push(GuestRegionMmap::new(mapping, address).ok_or(MemoryError::Size(bytes))?);
+    }
+    GuestMemoryMmap::from_regions(regions).map_err(|_| MemoryError::Size(bytes))
+}
+
+/// Address, size and place in a file of each range of RAM.
+fn ranges(bytes: u64) -> Result<Vec<(GuestAddress, usize, u64)>, MemoryError> {
     if !bytes.is_multiple_of(PAGE) || bytes < layout::LEGACY_HOLE.end {
         return Err(MemoryError::Size(bytes));
     }
-    let ranges: Vec<_> = layout::ram(bytes)
-        .into_iter()
-        .map(|range| Ok((GuestAddress(range.start), usize::try_from(range.end - range.start)?)))
-        .collect::<Result<_, std::num::TryFromIntError>>()
-        .map_err(|_| MemoryError::Size(bytes))?;
-    GuestMemoryMmap::from_ranges(&ranges).map_err(|error| MemoryError::Map(bytes, error))
+    let mut offset = 0;
+    let mut ranges = Vec::new();
+    for range in layout::ram(bytes) {
+        let size = range.end - range.start;
+        ranges.push((
+            GuestAddress(range.start),
+            usize::try_from(size).map_err(|_| MemoryError::Size(bytes))?,
+            offset,
+        ));
+        offset += size;
+    }
+    Ok(ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::Bytes;
+
+    const MIB: u64 = 1 << 20;
+
+    fn duplicate(file: &File) -> OwnedFd {
+        file.try_clone().unwrap().into()
+    }
+
+    #[test]
+    fn one_writes_the_file_and_the_next_go_on_from_it_apart() {
+        let file = tempfile::tempfile().unwrap();
+        let first = in_file(2 * MIB, duplicate(&file)).unwrap();
+        first.write_obj(7u64, GuestAddress(MIB)).unwrap();
+        drop(first);
+        let [one, other] = [(); 2].map(|()| from_file(2 * MIB, duplicate(&file)).unwrap());
+        one.write_obj(8u64, GuestAddress(MIB)).unwrap();
+        assert_eq!(one.read_obj::<u64>(GuestAddress(MIB)).unwrap(), 8);
+        assert_eq!(other.read_obj::<u64>(GuestAddress(MIB)).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_file_of_another_size_is_refused() {
+        let file = tempfile::tempfile().unwrap();
+        drop(in_file(2 * MIB, duplicate(&file)).unwrap());
+        let refused = from_file(4 * MIB, duplicate(&file));
+        assert!(matches!(refused, Err(MemoryError::FileSize { expected: 0x40_0000, actual: 0x20_0000 })));
+    }
 }

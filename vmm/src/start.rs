@@ -1,23 +1,27 @@
-//! A VM's start, from its description to running vCPUs, as one recipe.
+//! A VM's start, from its description to running vCPUs, as one recipe; and another for a VM that was saved.
 
 use std::error::Error;
 use std::sync::Arc;
 
 use kvm_ioctls::{Kvm, VmFd};
-use vmm_api::{ControlSocket, EndReason};
+use vmm_api::{ControlSocket, EndReason, RequestId};
 
 use crate::arch::boot::{self, BootError};
 use crate::arch::cpuid::{Cpuid, CpuidError};
 use crate::arch::layout;
+use crate::arch::state::{StateError, msrs_of_state};
 use crate::devices::{DeviceError, Devices};
 use crate::ending::Ending;
 use crate::error_chain::in_words;
 use crate::file_memory::{FileMemory, FileMemoryError};
 use crate::jail::{self, JailError, seccomp};
-use crate::launch::Parts;
+use crate::launch::{DiskParts, Parts, SavedParts};
 use crate::machine::{Machine, MachineError};
 use crate::memory::{self, MemoryError};
-use crate::stamps::Stamps;
+use crate::pci::{RestoreError, Slot};
+use crate::save::{Snapshotting, Standing};
+use crate::saved::{SavedError, SavedPersistentMemory, SavedVm};
+use crate::stamps::{self, Stamps};
 use crate::vcpu::{self, RunningVcpus, VcpuError};
 use crate::vm::{self, VmError};
 
@@ -41,6 +45,16 @@ pub enum StartError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Vcpu(#[from] VcpuError),
+    #[error(transparent)]
+    Saved(#[from] SavedError),
+    #[error("KVM does not take a saved VM's state")]
+    State(#[from] StateError),
+    #[error("a saved VM's devices are not those of this program")]
+    Restore(#[from] RestoreError),
+    #[error("the saved VM has {vcpus} vCPUs and {memory} bytes of memory, and is said to have others")]
+    OtherShape { vcpus: usize, memory: u64 },
+    #[error("the disk that is persistent memory is not the saved VM's")]
+    OtherImage,
     #[error("the main thread's system calls cannot be confined: {0}")]
     Confine(EndReason),
     #[error("cannot make an event")]
@@ -51,9 +65,27 @@ pub enum StartError {
 pub struct Running {
     pub machine: Machine,
     pub devices: Devices,
-    pub vcpus: RunningVcpus,
-    _vm: Arc<VmFd>,
-    _file_memory: Option<FileMemory>,
+    /// None once it is saved.
+    pub vcpus: Option<RunningVcpus>,
+    pub vm: Arc<VmFd>,
+    pub saving: Saving,
+    /// While it is held.
+    pub standing: Option<Standing>,
+    /// A copy of its memory on the way, and the request for it.
+    pub copying: Option<(RequestId, Snapshotting)>,
+    pub file_memory: Option<FileMemory>,
+    /// As of [`Reply::Launched`](vmm_api::Reply::Launched).
+    pub clock_behind: u64,
+}
+
+/// What has to be known of a VM that may be saved.
+pub struct Saving {
+    /// Guest memory, in bytes.
+    pub memory: u64,
+    /// Which is all there is to save of it, then.
+    pub memory_is_file: bool,
+    /// The model-specific registers that are a vCPU's state.
+    pub msrs: Vec<u32>,
 }
 
 pub fn start(
@@ -68,24 +100,25 @@ pub fn start(
     let vm = vm::create(&kvm)?;
     stamps.mark("kvm");
 
-    let memory = memory::allocate(parts.memory)?;
+    let saving = Saving {
+        memory: parts.memory,
+        memory_is_file: parts.memory_file.is_some(),
+        msrs: msrs_of_state(&kvm)?,
+    };
+    let memory = match parts.memory_file.take() {
+        Some(file) => memory::in_file(parts.memory, file)?,
+        None => memory::allocate(parts.memory)?,
+    };
     vm::set_memory(&vm, &memory)?;
-    let file_memory = parts.persistent_memory.take().map(FileMemory::map).transpose()?;
-    let file_memory_at = layout::persistent_memory(parts.memory);
-    if let Some(files) = &file_memory {
-        vm::set_file_memory(&vm, &memory, files, file_memory_at)?;
-    }
     stamps.mark("memory");
 
     let entry = boot::load(&memory, parts.memory, parts.vcpus, &mut parts.boot)?;
     stamps.mark("kernel");
 
     let ending = Arc::new(Ending::new().map_err(StartError::Ending)?);
-    let machine = Machine::new(&vm, memory, ending)?;
-    let mut devices = Devices::attach(&machine, parts.disks, Arc::clone(control))?;
-    if let Some(files) = &file_memory {
-        devices.add_persistent_memory(&machine, file_memory_at..file_memory_at + files.length())?;
-    }
+    let machine = Machine::new(&vm, memory, ending, None)?;
+    let mut devices = Devices::attach(&machine, Arc::clone(control))?;
+    let file_memory = add_disks(parts.disks, parts.memory, &vm, &machine, &mut devices)?;
     stamps.mark("devices");
 
     let cpuid = Cpuid::new(&kvm, parts.vcpus)?;
@@ -93,13 +126,137 @@ pub fn start(
     let vcpus = machine.run(vcpus)?;
     seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
     stamps.mark("vcpus");
-    Ok(Running { machine, devices, vcpus, _vm: vm, _file_memory: file_memory })
+    Ok(Running::new(machine, devices, vcpus, vm, saving, file_memory))
+}
+
+/// Lets a saved VM go on. Nothing of it runs before all of it is there.
+pub fn resume(
+    mut parts: SavedParts,
+    control: &Arc<ControlSocket>,
+    stamps: &mut Stamps,
+) -> Result<Running, StartError> {
+    jail::enter(parts.identity)?;
+    stamps.mark("jail");
+
+    let kvm: Kvm = vm::open(parts.kvm)?;
+    let vm = vm::create(&kvm)?;
+    stamps.mark("kvm");
+
+    let saved = SavedVm::read(&parts.state)?;
+    if saved.vcpus.len() != usize::from(parts.vcpus) || saved.shape.memory != parts.memory_size {
+        let (vcpus, memory) = (saved.vcpus.len(), saved.shape.memory);
+        return Err(StartError::OtherShape { vcpus, memory });
+    }
+    let saving = Saving { memory: saved.shape.memory, memory_is_file: false, msrs: msrs_of_state(&kvm)? };
+    let memory = memory::from_file(saved.shape.memory, parts.memory)?;
+    vm::set_memory(&vm, &memory)?;
+    stamps.mark("memory");
+
+    let ending = Arc::new(Ending::new().map_err(StartError::Ending)?);
+    let machine = Machine::new(&vm, memory, ending, Some(&saved.console))?;
+    let mut devices = Devices::attach(&machine, Arc::clone(control))?;
+    parts.listen.into_iter().for_each(|port| devices.vsock.listen(port));
+    devices.put_back(&machine, &saved.disks, &mut parts.disks.block)?;
+    let put_back = match saved.persistent_memory {
+        Some(was) => Some(put_back_persistent_memory(
+            was,
+            &mut parts.disks,
+            saved.shape.memory,
+            &vm,
+            &machine,
+            &mut devices,
+        )?),
+        None => None,
+    };
+    stamps.mark("devices");
+
+    let vcpus = vcpu::create_to_restore(&vm, saved.vcpus.len())?;
+    let clock_behind = stamps::at_one_moment(|moment| {
+        vcpu::restore(&vcpus, &saved.vcpus)?;
+        saved.chips.put_into(&vm)?;
+        Ok::<_, StartError>(moment.saturating_sub(saved.shape.taken))
+    })?;
+    // Last: a device may interrupt at once.
+    machine.pci.restore(&saved.pci)?;
+    let added = add_disks(parts.disks, saved.shape.memory, &vm, &machine, &mut devices)?;
+    let file_memory = put_back.or(added);
+    let vcpus = machine.run(vcpus)?;
+    seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
+    stamps.mark("vcpus");
+    Ok(Running { clock_behind, ..Running::new(machine, devices, vcpus, vm, saving, file_memory) })
+}
+
+/// Adds the disks a VM with so many bytes of memory has from the start.
+fn add_disks(
+    disks: DiskParts,
+    memory: u64,
+    vm: &VmFd,
+    machine: &Machine,
+    devices: &mut Devices,
+) -> Result<Option<FileMemory>, StartError> {
+    for disk in disks.block {
+        devices.add_disk(machine, disk)?;
+    }
+    let Some(files) = disks.persistent_memory.map(FileMemory::map).transpose()? else { return Ok(None) };
+    add_persistent_memory(files, memory, vm, machine, devices).map(|(files, _)| Some(files))
+}
+
+/// Puts a saved VM's persistent memory where it was.
+fn put_back_persistent_memory(
+    was: SavedPersistentMemory,
+    disks: &mut DiskParts,
+    memory: u64,
+    vm: &VmFd,
+    machine: &Machine,
+    devices: &mut Devices,
+) -> Result<FileMemory, StartError> {
+    let files = FileMemory::map(disks.persistent_memory.take().ok_or(StartError::OtherImage)?)?;
+    if files.length() != was.length {
+        return Err(StartError::OtherImage);
+    }
+    let (files, slot) = add_persistent_memory(files, memory, vm, machine, devices)?;
+    if slot.number() == was.slot { Ok(files) } else { Err(StartError::OtherImage) }
+}
+
+fn add_persistent_memory(
+    files: FileMemory,
+    memory: u64,
+    vm: &VmFd,
+    machine: &Machine,
+    devices: &mut Devices,
+) -> Result<(FileMemory, Slot), StartError> {
+    let address = layout::persistent_memory(memory);
+    vm::set_file_memory(vm, &machine.memory, &files, address)?;
+    let slot = devices.add_persistent_memory(machine, address..address + files.length())?;
+    Ok((files, slot))
 }
 
 impl Running {
-    /// Takes the vCPUs out of the guest; nothing of it runs any more.
-    pub fn stop(self) -> Machine {
-        self.vcpus.stop();
+    fn new(
+        machine: Machine,
+        devices: Devices,
+        vcpus: RunningVcpus,
+        vm: Arc<VmFd>,
+        saving: Saving,
+        file_memory: Option<FileMemory>,
+    ) -> Self {
+        let (standing, copying) = (None, None);
+        let vcpus = Some(vcpus);
+        Self { machine, devices, vcpus, vm, saving, standing, copying, file_memory, clock_behind: 0 }
+    }
+
+    /// Takes the vCPUs out of the guest for good.
+    pub fn stop_vcpus(&mut self) {
+        if let Some(vcpus) = self.vcpus.take() {
+            vcpus.stop();
+        }
+    }
+
+    /// Nothing of the guest runs any more.
+    pub fn stop(mut self) -> Machine {
+        // Before the devices, whose threads end only when they are not held.
+        drop(self.standing.take());
+        self.stop_vcpus();
         self.machine
     }
 }

@@ -35,6 +35,8 @@ pub struct AdoptRequest {
     pub wall_clock_ns: i64,
     // @@protoc_insertion_point(field:bulkhead.agent.v1.AdoptRequest.hostname)
     pub hostname: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.AdoptRequest.clock_behind_ns)
+    pub clock_behind_ns: u64,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.AdoptRequest.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -71,6 +73,9 @@ impl ::protobuf::Message for AdoptRequest {
                 26 => {
                     self.hostname = is.read_string()?;
                 },
+                32 => {
+                    self.clock_behind_ns = is.read_uint64()?;
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -92,6 +97,9 @@ impl ::protobuf::Message for AdoptRequest {
         if !self.hostname.is_empty() {
             my_size += ::protobuf::rt::string_size(3, &self.hostname);
         }
+        if self.clock_behind_ns != 0 {
+            my_size += ::protobuf::rt::uint64_size(4, self.clock_behind_ns);
+        }
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
@@ -106,6 +114,9 @@ impl ::protobuf::Message for AdoptRequest {
         }
         if !self.hostname.is_empty() {
             os.write_string(3, &self.hostname)?;
+        }
+        if self.clock_behind_ns != 0 {
+            os.write_uint64(4, self.clock_behind_ns)?;
         }
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
@@ -127,6 +138,7 @@ impl ::protobuf::Message for AdoptRequest {
         self.entropy.clear();
         self.wall_clock_ns = 0;
         self.hostname.clear();
+        self.clock_behind_ns = 0;
         self.special_fields.clear();
     }
 
@@ -135,6 +147,7 @@ impl ::protobuf::Message for AdoptRequest {
             entropy: ::std::vec::Vec::new(),
             wall_clock_ns: 0,
             hostname: ::std::string::String::new(),
+            clock_behind_ns: 0,
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance
@@ -211,6 +224,240 @@ impl ::protobuf::Message for AdoptResponse {
 
     fn default_instance() -> &'static AdoptResponse {
         static instance: AdoptResponse = AdoptResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.TakeOverRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct TakeOverRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.TakeOverRequest.container_id)
+    pub container_id: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.TakeOverRequest.new_container_id)
+    pub new_container_id: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.TakeOverRequest.hostname)
+    pub hostname: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.TakeOverRequest.stdio)
+    pub stdio: ::protobuf::MessageField<Stdio>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.TakeOverRequest.files)
+    pub files: ::std::vec::Vec<File>,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.TakeOverRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a TakeOverRequest {
+    fn default() -> &'a TakeOverRequest {
+        <TakeOverRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl TakeOverRequest {
+    pub fn new() -> TakeOverRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for TakeOverRequest {
+    const NAME: &'static str = "TakeOverRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                18 => {
+                    self.new_container_id = is.read_string()?;
+                },
+                26 => {
+                    self.hostname = is.read_string()?;
+                },
+                34 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.stdio)?;
+                },
+                42 => {
+                    self.files.push(is.read_message()?);
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        if !self.new_container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(2, &self.new_container_id);
+        }
+        if !self.hostname.is_empty() {
+            my_size += ::protobuf::rt::string_size(3, &self.hostname);
+        }
+        if let Some(v) = self.stdio.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
+        for value in &self.files {
+            let len = value.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        };
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        if !self.new_container_id.is_empty() {
+            os.write_string(2, &self.new_container_id)?;
+        }
+        if !self.hostname.is_empty() {
+            os.write_string(3, &self.hostname)?;
+        }
+        if let Some(v) = self.stdio.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(4, v, os)?;
+        }
+        for v in &self.files {
+            ::protobuf::rt::write_message_field_with_cached_size(5, v, os)?;
+        };
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> TakeOverRequest {
+        TakeOverRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.new_container_id.clear();
+        self.hostname.clear();
+        self.stdio.clear();
+        self.files.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static TakeOverRequest {
+        static instance: TakeOverRequest = TakeOverRequest {
+            container_id: ::std::string::String::new(),
+            new_container_id: ::std::string::String::new(),
+            hostname: ::std::string::String::new(),
+            stdio: ::protobuf::MessageField::none(),
+            files: ::std::vec::Vec::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.TakeOverResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct TakeOverResponse {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.TakeOverResponse.pid)
+    pub pid: u32,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.TakeOverResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a TakeOverResponse {
+    fn default() -> &'a TakeOverResponse {
+        <TakeOverResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl TakeOverResponse {
+    pub fn new() -> TakeOverResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for TakeOverResponse {
+    const NAME: &'static str = "TakeOverResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.pid = is.read_uint32()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.pid != 0 {
+            my_size += ::protobuf::rt::uint32_size(1, self.pid);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.pid != 0 {
+            os.write_uint32(1, self.pid)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> TakeOverResponse {
+        TakeOverResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.pid = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static TakeOverResponse {
+        static instance: TakeOverResponse = TakeOverResponse {
+            pid: 0,
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance

@@ -145,8 +145,17 @@ pub(crate) struct ContainerArgs {
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
 
+    /// Go on from a snapshot of a container, which says all but the name
+    #[arg(
+        long,
+        value_name = "SNAPSHOT",
+        help_heading = "Container",
+        conflicts_with_all = ["image_and_command", "interactive", "tty", "attach", "env", "env_file", "workdir", "user", "entrypoint", "init", "stop_signal", "stop_timeout", "restart", "label", "label_file", "annotation", "hostname", "health_cmd", "health_interval", "health_timeout", "health_start_period", "health_start_interval", "health_retries", "no_healthcheck", "log_driver", "log_opt", "pull", "platform", "read_only", "tmpfs", "storage", "shm_size", "add_host", "memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "pids_limit", "blkio_weight", "blkio_weight_device", "device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops", "ulimit", "cap_add", "cap_drop", "security_opt", "network"]
+    )]
+    pub from: Option<String>,
+
     // One list, as that is what makes options end at the image.
-    #[arg(value_names = ["IMAGE", "COMMAND"], required = true, num_args = 1.., trailing_var_arg = true, hide = true)]
+    #[arg(value_names = ["IMAGE", "COMMAND"], required_unless_present = "from", num_args = 1.., trailing_var_arg = true, hide = true)]
     image_and_command: Vec<String>,
 }
 

@@ -5,11 +5,12 @@ use std::fmt::Write;
 use clap::Command;
 
 /// Every command that is shown is in one of them.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     (
         "Run",
         &["run", "create", "start", "stop", "restart", "kill", "pause", "unpause", "wait", "rm", "rename"],
     ),
+    ("Copy what runs", &["fork", "snapshot"]),
     (
         "Look and reach into containers",
         &[
@@ -21,7 +22,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Images",
         &["pull", "push", "images", "rmi", "tag", "history", "load", "save", "import", "login", "logout"],
     ),
-    ("Disk and machine", &["df", "prune", "doctor", "completion"]),
+    ("Disk and machine", &["df", "prune", "template", "doctor", "completion"]),
     ("By their longer names", &["container", "image", "system"]),
 ];
 

@@ -21,6 +21,7 @@ mod events;
 mod exec;
 mod export;
 mod filter;
+mod fork;
 mod groups;
 mod health;
 mod history;
@@ -38,6 +39,7 @@ mod log_options;
 mod login;
 mod logout;
 mod logs;
+mod machine_template;
 mod memory;
 mod moment;
 mod not_yet;
@@ -57,6 +59,7 @@ mod run;
 mod save;
 mod security_opt;
 mod signal;
+mod snapshot;
 mod span;
 mod start;
 mod stats;
@@ -86,6 +89,7 @@ pub(crate) use events::EventsArgs;
 pub(crate) use exec::ExecArgs;
 pub(crate) use export::ExportArgs;
 pub(crate) use filter::Filter;
+pub(crate) use fork::ForkArgs;
 pub(crate) use groups::grouped;
 pub(crate) use health::HealthArgs;
 pub(crate) use history::HistoryArgs;
@@ -101,6 +105,9 @@ pub(crate) use load::LoadArgs;
 pub(crate) use login::LoginArgs;
 pub(crate) use logout::LogoutArgs;
 pub(crate) use logs::{LogsArgs, Tail};
+pub(crate) use machine_template::{
+    TemplateArgs, TemplateBuildArgs, TemplateLsArgs, TemplateRmArgs, TemplateVerb,
+};
 pub(crate) use memory::Memory;
 pub(crate) use moment::{Moment, MomentError};
 pub(crate) use not_yet::NotYet;
@@ -120,6 +127,7 @@ pub(crate) use run::{ForegroundArgs, RunArgs, TimingFormat};
 pub(crate) use save::SaveArgs;
 pub(crate) use security_opt::{SeccompChoice, SecurityOpt};
 pub(crate) use signal::{Signal, SignalError};
+pub(crate) use snapshot::{SnapshotArgs, SnapshotCreateArgs, SnapshotLsArgs, SnapshotVerb};
 pub(crate) use start::{AttachArgs, StartArgs};
 pub(crate) use stats::StatsArgs;
 pub(crate) use stop::{RestartArgs, StopArgs, StopHow};
@@ -177,6 +185,9 @@ pub(crate) enum Command {
     ImageNoun(ImageNounArgs),
     #[command(name = "system")]
     SystemNoun(SystemNounArgs),
+    Fork(ForkArgs),
+    Snapshot(SnapshotArgs),
+    Template(TemplateArgs),
     Doctor(DoctorArgs),
     Completion(CompletionArgs),
     /// Print the manual page

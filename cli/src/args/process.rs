@@ -7,7 +7,7 @@ use clap::Args;
 use super::Variable;
 
 /// How the user's streams are wired.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct StdioArgs {
     /// Pass standard input on
     #[arg(short, long, help_heading = "Streams")]

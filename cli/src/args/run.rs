@@ -8,7 +8,7 @@ use super::detach_keys::DetachKeys;
 /// Run a command in a new container, in a virtual machine of its own
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "bulkhead run [OPTIONS] IMAGE[:TAG] [COMMAND [ARG]...]",
+    override_usage = "bulkhead run [OPTIONS] IMAGE[:TAG] [COMMAND [ARG]...]\n       bulkhead run [-d] [--rm] [--name NAME] --from SNAPSHOT",
     disable_help_flag = true,
     after_help = "\
 IMAGE is a name in a registry, an OCI image layout (a directory) or an archive made by `docker save`,

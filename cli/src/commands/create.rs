@@ -5,16 +5,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use containers::{
-    Claimed, Config, Containers, ContainersError, ImageOf, Limits, OpenStdin, RestartPolicy, Timestamp, id,
+    Claimed, Config, Containers, ContainersError, ImageOf, Limits, OpenStdin, RestartPolicy, SnapshotsError,
+    Timestamp, id,
 };
 use images::store::StoreError;
 use images::{Store, StoredImage};
 use sandbox::DEFAULT_SCRATCH_SIZE;
 
+use super::copy_of::{self, CopyError, Wanted};
 use crate::args::{Bytes, ContainerArgs, CreateArgs};
 use crate::container::{Container, ContainerError};
 use crate::data_dir::DataDir;
-use crate::image::{self, ImageError, Wanted};
+use crate::image::{self, ImageError};
 use crate::spec::{self, SpecError};
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,10 @@ pub(crate) enum CreateError {
     CidFile { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Containers(#[from] ContainersError),
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotsError),
+    #[error("cannot go on from snapshot {name}")]
+    Copy { name: String, source: CopyError },
 }
 
 /// What is known of a container's first run when it is made.
@@ -72,11 +78,18 @@ pub(crate) async fn make(
     if let Some(path) = args.cidfile.as_ref().filter(|path| path.exists()) {
         return Err(CreateError::CidFileExists(path.clone()));
     }
+    if let Some(name) = &args.from {
+        let snapshot = data.snapshots().find_usable(name)?;
+        let wanted = Wanted { name: args.name.clone(), rm: args.rm, stdin_once: Some(first.stdin_once) };
+        let made = copy_of::make(containers, data, &snapshot.about.container, &snapshot.files, wanted);
+        let claimed = made.map_err(|source| CreateError::Copy { name: name.clone(), source })?;
+        return with_cidfile(containers, args, claimed);
+    }
     let id = id::random().map_err(CreateError::Id)?;
     let store = Store::open(data.images())?;
     // From finding the image to the record that says it is used, nobody may take it away.
     let hold = store.hold()?;
-    let wanted = Wanted {
+    let wanted = image::Wanted {
         name: args.image().to_owned(),
         platform: args.platform.clone(),
         pull: args.pull,
@@ -86,6 +99,14 @@ pub(crate) async fn make(
     let config = config(args, id, &image, first)?;
     let claimed = containers.create(config)?;
     drop(hold);
+    with_cidfile(containers, args, claimed)
+}
+
+fn with_cidfile(
+    containers: &Containers,
+    args: &ContainerArgs,
+    claimed: Claimed,
+) -> Result<Claimed, CreateError> {
     match args.cidfile.as_ref().map_or(Ok(()), |path| write_id(path, claimed.container().id())) {
         Ok(()) => Ok(claimed),
         Err(error) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
-use containers::{Container, Containers, ContainersError};
+use containers::{Container, Containers, ContainersError, Snapshots};
 use images::store::StoreError;
 use images::{Store, StoredImage};
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use super::images::created;
 use super::rmi;
 use crate::args::{ContainerPruneArgs, Filter, ImagePruneArgs, Moment, MomentError, PruneArgs, PruneChoice};
 use crate::human;
-use crate::in_use::InUse;
+use crate::in_use::{InUse, InUseError};
 use crate::labels::{LabelFilter, labels_of};
 
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,8 @@ pub(crate) enum PruneError {
     Until(#[from] MomentError),
     #[error(transparent)]
     Containers(#[from] ContainersError),
+    #[error(transparent)]
+    InUse(#[from] InUseError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot ask or tell about it")]
@@ -40,6 +42,7 @@ struct Chosen {
 pub(crate) fn prune(
     store: &Store,
     containers: &Containers,
+    snapshots: &Snapshots,
     args: &PruneArgs,
     out: &mut dyn Write,
 ) -> Result<(), PruneError> {
@@ -53,13 +56,14 @@ pub(crate) fn prune(
         return Ok(());
     }
     let freed = remove_containers(containers, &chosen, out)?
-        + remove_images(store, containers, &chosen, args.all, out)?;
+        + remove_images(store, containers, snapshots, &chosen, args.all, out)?;
     Ok(writeln!(out, "Total reclaimed space: {}", human::size(freed))?)
 }
 
 pub(crate) fn image_prune(
     store: &Store,
     containers: &Containers,
+    snapshots: &Snapshots,
     args: &ImagePruneArgs,
     out: &mut dyn Write,
 ) -> Result<(), PruneError> {
@@ -72,7 +76,7 @@ pub(crate) fn image_prune(
     if !confirmed(&args.chosen, &format!("  - {what}\n"), out)? {
         return Ok(());
     }
-    let freed = remove_images(store, containers, &chosen, args.all, out)?;
+    let freed = remove_images(store, containers, snapshots, &chosen, args.all, out)?;
     Ok(writeln!(out, "Total reclaimed space: {}", human::size(freed))?)
 }
 
@@ -134,11 +138,12 @@ fn remove_containers(
 fn remove_images(
     store: &Store,
     containers: &Containers,
+    snapshots: &Snapshots,
     chosen: &Chosen,
     all: bool,
     out: &mut dyn Write,
 ) -> Result<u64, PruneError> {
-    let in_use = InUse::look(containers)?;
+    let in_use = InUse::look(containers, snapshots)?;
     let unwanted = |image: &StoredImage| (all || image.names().is_empty()) && chosen.takes_image(image);
     let collected = store.collect(&unwanted, &|id| in_use.of(id))?;
     if !collected.removed.is_empty() {

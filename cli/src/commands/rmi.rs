@@ -2,17 +2,17 @@
 
 use std::io::{self, Write};
 
-use containers::{Containers, ContainersError};
+use containers::{Containers, Snapshots};
 use images::Store;
 use images::store::{RemoveError, Removed};
 
 use crate::args::RmiArgs;
-use crate::in_use::InUse;
+use crate::in_use::{InUse, InUseError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RmiError {
     #[error(transparent)]
-    Containers(#[from] ContainersError),
+    InUse(#[from] InUseError),
     #[error(transparent)]
     Remove(#[from] RemoveError),
     #[error("cannot print what was removed")]
@@ -23,10 +23,11 @@ pub(crate) enum RmiError {
 pub(crate) fn rmi(
     store: &Store,
     containers: &Containers,
+    snapshots: &Snapshots,
     args: &RmiArgs,
     out: &mut dyn Write,
 ) -> Result<Vec<RmiError>, RmiError> {
-    let in_use = InUse::look(containers)?;
+    let in_use = InUse::look(containers, snapshots)?;
     let mut errors = Vec::new();
     for image in &args.images {
         match store.remove(image, args.force, &|id| in_use.of(id)) {

@@ -3,13 +3,14 @@
 use std::io;
 
 use containers::{
-    Claimed, Containers, ContainersError, Ended, StartError, Started, SupervisorError, Wiring, exit_code,
+    Claimed, Containers, ContainersError, Ended, SnapshotsError, StartError, Started, SupervisorError,
+    Wiring, exit_code,
 };
 use sandbox::{Installation, InstallationError, Timeline};
 
 use super::create::{self, CreateError, FirstRun};
 use super::supervise::{ProgramError, program};
-use crate::args::{ContainerArgs, RunArgs, StreamName};
+use crate::args::{ContainerArgs, RunArgs, StdioArgs, StreamName};
 use crate::data_dir::DataDir;
 use crate::foreground::{self, Followed, Foreground, ForegroundError, Hold};
 use crate::signals::Signals;
@@ -32,6 +33,8 @@ pub(crate) enum RunError {
     Supervisor(#[from] SupervisorError),
     #[error(transparent)]
     Containers(#[from] ContainersError),
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotsError),
     #[error("cannot wait for the container's supervisor")]
     Gone(#[source] io::Error),
     #[error("the container failed: {0}")]
@@ -55,7 +58,7 @@ pub(crate) async fn run(
     signals: &mut Signals,
     timeline: &Timeline,
 ) -> Result<u8, RunError> {
-    let wiring = wiring(args)?;
+    let wiring = wiring(data, args)?;
     // Told before anything is made.
     Installation::find()?;
     let first = FirstRun { stdin_once: wiring.is_some_and(|wiring| wiring.stdin), at_once: true };
@@ -132,11 +135,18 @@ fn report(args: &RunArgs, ended: Ended, timeline: &Timeline) -> Result<u8, RunEr
 }
 
 /// The streams to attach; `None` for a container in the background.
-fn wiring(args: &RunArgs) -> Result<Option<Wiring>, ForegroundError> {
+fn wiring(data: &DataDir, args: &RunArgs) -> Result<Option<Wiring>, RunError> {
     if args.detach {
         return Ok(None);
     }
-    let (stdio, attach) = (&args.container.stdio, &args.container.attach);
+    let attach = &args.container.attach;
+    let stdio = match &args.container.from {
+        Some(name) => {
+            let config = data.snapshots().find_usable(name)?.about.container;
+            StdioArgs { interactive: config.stdin.open, tty: config.terminal() }
+        }
+        None => args.container.stdio,
+    };
     let wanted = |stream, unless_told| if attach.is_empty() { unless_told } else { attach.contains(&stream) };
     let stdin = wanted(StreamName::Stdin, stdio.interactive) && stdio.interactive;
     foreground::check_terminal(stdin, stdio.tty)?;
@@ -149,12 +159,12 @@ fn wiring(args: &RunArgs) -> Result<Option<Wiring>, ForegroundError> {
 }
 
 fn hold(args: &RunArgs, claimed: &Claimed) -> Hold {
-    let stdio = &args.container.stdio;
+    let config = claimed.container().config();
     Hold {
-        terminal: stdio.tty,
-        input: stdio.interactive && !args.detach,
+        terminal: config.terminal(),
+        input: config.stdin.open && !args.detach,
         pass_signals: args.foreground.sig_proxy,
-        stop_signal: claimed.container().config().stop_signal,
+        stop_signal: config.stop_signal,
         detach_keys: Some(args.foreground.detach_keys.clone()),
     }
 }

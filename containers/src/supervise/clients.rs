@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,12 +41,17 @@ pub(super) enum Wish {
     },
     Pause(Answer),
     Unpause(Answer),
+    /// Fills the directory with a copy of the sandbox.
+    Snapshot {
+        directory: PathBuf,
+        answer: Answer<Duration>,
+    },
     /// Somebody attached streams, at a terminal of that size.
     Attached(Option<TerminalSize>),
 }
 
 /// Takes whether it was done, or why not.
-pub(super) type Answer = oneshot::Sender<Result<(), String>>;
+pub(super) type Answer<T = ()> = oneshot::Sender<Result<T, String>>;
 
 /// Who started the container, and is told when its command runs.
 pub(super) struct Starter {
@@ -221,6 +227,12 @@ impl Client {
             Request::Signal { signal } => self.ask(|answer| Wish::Signal { signal, answer }).await,
             Request::Pause => self.ask(Wish::Pause).await,
             Request::Unpause => self.ask(Wish::Unpause).await,
+            Request::Snapshot { directory } => {
+                let copied = |stood: Duration| Reply::Copied {
+                    stood: u64::try_from(stood.as_nanos()).unwrap_or(u64::MAX),
+                };
+                self.ask_for(|answer| Wish::Snapshot { directory, answer }, copied).await
+            }
         }
     }
 
@@ -229,10 +241,14 @@ impl Client {
     }
 
     async fn ask(&self, wish: impl FnOnce(Answer) -> Wish) -> bool {
+        self.ask_for(wish, |()| Reply::Done).await
+    }
+
+    async fn ask_for<T>(&self, wish: impl FnOnce(Answer<T>) -> Wish, reply: impl FnOnce(T) -> Reply) -> bool {
         let (answer, answered) = oneshot::channel();
         self.wish(wish(answer)).await
             && match answered.await {
-                Ok(Ok(())) => self.reply(Reply::Done).await,
+                Ok(Ok(done)) => self.reply(reply(done)).await,
                 Ok(Err(message)) => self.reply(Reply::Refused(message)).await,
                 Err(_) => self.reply(Reply::Refused("it is not running".to_owned())).await,
             }

@@ -195,7 +195,11 @@ impl<'a> Life<'a> {
                     Wish::Stop { .. } => return true,
                     Wish::Resize(size) | Wish::Attached(Some(size)) => self.size = size,
                     // Without a run, there is nothing to do it to: not answered is refused.
-                    Wish::Signal { .. } | Wish::Pause(_) | Wish::Unpause(_) | Wish::Attached(None) => {}
+                    Wish::Signal { .. }
+                    | Wish::Pause(_)
+                    | Wish::Unpause(_)
+                    | Wish::Snapshot { .. }
+                    | Wish::Attached(None) => {}
                 },
                 _ = self.terminate.recv() => return true,
                 () = &mut over => return false,

@@ -1,12 +1,13 @@
 //! One run of a container: its sandbox is launched, its command started, followed to its end, and all of it
 //! torn down.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sandbox::{
     ContainerConfig, CreateError, Exit, GuestError, Label, LaunchError, Process, RecordError, Sandbox,
-    SandboxConfig, Stdio, TerminalSize,
+    SandboxConfig, SnapshotFiles, Stdio, TerminalSize,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -25,6 +26,7 @@ use crate::events::Action;
 use crate::exit_code;
 use crate::health::Probe;
 use crate::log::Writer;
+use crate::origin::Origin;
 use crate::protocol::{Ended, Failure};
 use crate::status::State;
 
@@ -78,6 +80,8 @@ enum BeginError {
     Create(#[from] CreateError),
     #[error(transparent)]
     Record(#[from] RecordError),
+    #[error("cannot go on from the copy that it was made of")]
+    Origin(#[source] std::io::Error),
 }
 
 impl BeginError {
@@ -122,6 +126,9 @@ impl Life<'_> {
                 Wish::Resize(size) | Wish::Attached(Some(size)) => self.size = size,
                 Wish::Attached(None) => {}
                 Wish::Signal { answer, .. } | Wish::Pause(answer) | Wish::Unpause(answer) => {
+                    let _ = answer.send(Err("it is still starting".to_owned()));
+                }
+                Wish::Snapshot { answer, .. } => {
                     let _ = answer.send(Err("it is still starting".to_owned()));
                 }
             }
@@ -184,7 +191,22 @@ impl Life<'_> {
             Wish::Stop { signal, timeout } => self.stop(signal, timeout, sandbox, process, stop),
             Wish::Pause(answer) => self.pause(true, sandbox, answer).await,
             Wish::Unpause(answer) => self.pause(false, sandbox, answer).await,
+            Wish::Snapshot { directory, answer } => self.snapshot(directory, sandbox, answer),
         }
+    }
+
+    fn snapshot(&self, directory: PathBuf, sandbox: &Sandbox, answer: Answer<Duration>) {
+        let state = self.container.status().state;
+        if state != State::Running {
+            // Who asked may be gone.
+            let _ = answer.send(Err(format!("it is {}", state.name())));
+            return;
+        }
+        let (snapshotter, id) = (sandbox.snapshotter(), self.container.id().to_owned());
+        tokio::spawn(async move {
+            let taken = snapshotter.take(&SnapshotFiles::at(directory), &id).await;
+            let _ = answer.send(taken.map_err(|error| describe(&error)));
+        });
     }
 
     /// The stop signal, and a kill, end the container for good, as Docker has it.
@@ -346,6 +368,12 @@ async fn begin(
     size: TerminalSize,
 ) -> Result<Run, BeginError> {
     let config = container.config();
+    let origin = container.origin();
+    if let Some(origin) = &origin {
+        origin.check().map_err(BeginError::Origin)?;
+        // Whatever comes of it: once it has gone on, its disk fits the copy of its memory no more.
+        container.forget_origin().map_err(BeginError::Origin)?;
+    }
     let image = (host.open_image)(config)
         .map_err(|source| BeginError::Image { image: config.image.name.clone(), source })?;
     host.timeline.mark("image opened");
@@ -357,6 +385,7 @@ async fn begin(
         image,
         scratch: Some(scratch(host, container)),
         limits: config.limits.of_host(),
+        from: origin.as_ref().map(Origin::files),
     };
     let state = host.containers.state();
     let mut sandbox = Sandbox::launch(host.installation, state, sandbox_config, host.timeline).await?;
@@ -376,11 +405,19 @@ async fn begin(
         files: config.files.iter().cloned().map(Into::into).collect(),
         init: config.init,
     };
-    let (process, streams) = sandbox.guest().create_container(container_config).await?;
+    let guest = sandbox.guest();
+    let (process, streams) = match &origin {
+        None => guest.create_container(container_config).await?,
+        Some(origin) => guest.take_over(&origin.id, container_config, &config.hostname).await?,
+    };
     host.timeline.mark("container created");
     attached.take_input(streams.stdin, config.stdin, terminal);
     let carrying = attached.carry(streams.stdout, streams.stderr, log);
-    process.start().await?;
+    match &origin {
+        None => process.start().await?,
+        // It was copied as it stood.
+        Some(_) => sandbox.guest().resume(&config.id).await.map_err(CreateError::from)?,
+    }
     host.timeline.mark("command started");
     sandbox.set_running()?;
     Ok(Run { sandbox, process, carrying })

@@ -13,9 +13,9 @@ use super::create::{self, Bundle, Created, FirstProcess};
 use super::exec::{self, Executed};
 use super::launch::{LaunchedProcess, Starter};
 use super::process::Process;
-use super::stdio::Carriage;
+use super::stdio::{Carriage, HostEnds, Switches};
 use super::view::View;
-use super::{CallError, Environment};
+use super::{CallError, Environment, Mailboxes};
 use crate::reaper::ExitCode;
 use crate::{error_chain, failure, log, signals};
 
@@ -60,6 +60,13 @@ pub(super) enum Command {
     View {
         reply: Reply<View>,
     },
+    /// Gives the pid of the first process, if there is one.
+    TakeOver {
+        new_id: String,
+        streams: HostEnds,
+        size: Option<TerminalSize>,
+        reply: Reply<Option<u32>>,
+    },
     Remove {
         reply: Reply<()>,
     },
@@ -92,6 +99,8 @@ pub(super) struct Actor {
     /// Whose other holders are views of the container's files.
     files: Arc<()>,
     mailbox: mpsc::Sender<Command>,
+    /// Of all containers, where this one is found under its id.
+    mailboxes: Mailboxes,
 }
 
 enum State {
@@ -105,6 +114,7 @@ impl Actor {
         id: String,
         created: Created,
         mailbox: mpsc::Sender<Command>,
+        mailboxes: Mailboxes,
     ) -> Self {
         let Created { bundle, cgroup, first } = created;
         let memory_watch =
@@ -121,16 +131,17 @@ impl Actor {
             memory_kills: 0,
             files: Arc::new(()),
             mailbox,
+            mailboxes,
         };
-        if let Some(FirstProcess { process, starter, carriage }) = first {
+        if let Some(FirstProcess { process, starter, carriage, switches }) = first {
             actor.starter = Some(starter);
-            actor.take_charge(INIT.to_owned(), process, carriage);
+            actor.take_charge(INIT.to_owned(), process, carriage, switches);
         }
         actor
     }
 
-    /// Serves until the container is removed.
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    /// Serves until the container is removed; gives the id it has then.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> String {
         loop {
             let command = tokio::select! {
                 command = commands.recv() => command,
@@ -142,14 +153,15 @@ impl Actor {
             match command {
                 Some(Command::Remove { reply }) => match self.check_removable() {
                     Ok(()) => {
+                        let id = self.id.clone();
                         // The caller may have given up; the container is gone nonetheless.
                         let _ = reply.send(self.remove().await);
-                        return;
+                        return id;
                     }
                     Err(error) => answer(reply, Err(error)),
                 },
                 Some(command) => self.handle(command).await,
-                None => return,
+                None => return self.id,
             }
         }
     }
@@ -175,8 +187,41 @@ impl Actor {
             Command::Cgroup { reply } => answer(reply, Ok(self.cgroup.clone())),
             Command::View { reply } => answer(reply, Ok(self.view())),
             Command::Ended { exec_id, code, at_ns } => self.ended(exec_id, code, at_ns).await,
+            Command::TakeOver { new_id, streams, size, reply } => {
+                let taken = self.take_over(new_id, streams, size).await;
+                answer(reply, taken);
+            }
             Command::Remove { reply } => answer(reply, self.check_removable()),
         }
+    }
+
+    /// Goes on under another id, for another host.
+    async fn take_over(
+        &mut self,
+        new_id: String,
+        streams: HostEnds,
+        size: Option<TerminalSize>,
+    ) -> Result<Option<u32>, CallError> {
+        if let (Some(size), Ok(first)) = (size, self.process(INIT))
+            && !first.has_ended()
+        {
+            first.resize(&size)?;
+        }
+        super::rename(&self.mailboxes, &self.id, &new_id)?;
+        self.id = new_id;
+        for state in self.processes.values_mut() {
+            if let State::Made(process) = state {
+                process.rename(&self.id);
+            }
+        }
+        let Some(State::Made(first)) = self.processes.get_mut(INIT) else { return Ok(None) };
+        first.give_streams(streams)?;
+        let pid = first.pid();
+        // Its event went to the host the guest had before, or comes to this one under a name it does not know.
+        if let Some(exit) = first.exit().cloned() {
+            self.environment.events.exit(exit).await;
+        }
+        Ok(Some(pid))
     }
 
     fn start(&mut self, reply: Reply<Option<Failure>>) {
@@ -206,9 +251,10 @@ impl Actor {
         }
         self.processes.insert(exec_id.clone(), State::BeingMade);
         let (environment, mailbox) = (self.environment.clone(), self.mailbox.clone());
-        let (dir, rootfs) = (self.bundle.dir.clone(), self.bundle.rootfs.path().to_owned());
+        let Bundle { made_as, dir, rootfs, .. } = &self.bundle;
+        let (made_as, dir, rootfs) = (made_as.clone(), dir.clone(), rootfs.path().to_owned());
         tokio::spawn(async move {
-            let result = exec::exec(&environment, &dir, &rootfs, request).await;
+            let result = exec::exec(&environment, &made_as, &dir, &rootfs, request).await;
             // Without an actor there is no container, and the process went with it.
             let _ = mailbox.send(Command::Executed { exec_id, result, reply }).await;
         });
@@ -223,7 +269,7 @@ impl Actor {
         let made = match result {
             Ok(Executed { process, carriage }) => {
                 let pid = process.pid.as_raw_nonzero().get().unsigned_abs();
-                self.take_charge(exec_id, process, carriage);
+                self.take_charge(exec_id, process, carriage, Switches::default());
                 Ok(pid)
             }
             Err(failure) => {
@@ -235,9 +281,15 @@ impl Actor {
     }
 
     /// Notes the process, and has its end come to the mailbox once its output is drained.
-    fn take_charge(&mut self, exec_id: String, process: LaunchedProcess, carriage: Carriage) {
+    fn take_charge(
+        &mut self,
+        exec_id: String,
+        process: LaunchedProcess,
+        carriage: Carriage,
+        switches: Switches,
+    ) {
         let LaunchedProcess { pid, pidfd, exit } = process;
-        let made = Process::new(pid, pidfd, self.cgroup.memory_kills(), carriage.terminal());
+        let made = Process::new(pid, pidfd, self.cgroup.memory_kills(), carriage.terminal(), switches);
         self.processes.insert(exec_id.clone(), State::Made(made));
         let mailbox = self.mailbox.clone();
         tokio::spawn(async move {
@@ -317,7 +369,13 @@ impl Actor {
             _ => None,
         };
         let rootfs = &self.bundle.rootfs;
-        View { init, rootfs: rootfs.path().to_owned(), sides: rootfs.sides(), _in_use: self.files.clone() }
+        View {
+            init,
+            dir: self.bundle.dir.clone(),
+            rootfs: rootfs.path().to_owned(),
+            sides: rootfs.sides(),
+            _in_use: self.files.clone(),
+        }
     }
 
     /// Whether its first process has ended, or there never was one.
@@ -368,3 +426,6 @@ fn wall_clock_ns() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,7 @@ impl Containers {
 }
 
 /// Runs what blocks on a thread of its own.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CallError> + Send + 'static,
 ) -> Result<T, CallError> {
     spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::from(panic).into()))

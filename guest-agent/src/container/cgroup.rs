@@ -72,6 +72,12 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
+    /// A directory in the place of one.
+    #[cfg(test)]
+    pub(super) fn pretended(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     pub(super) fn create(container_id: &str) -> Result<Self, CgroupError> {
         let cgroup = Self { path: Path::new(MOUNT).join(PARENT).join(container_id) };
         fs::create_dir(&cgroup.path).map_err(|source| cgroup.error("make it", source))?;

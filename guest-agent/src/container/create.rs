@@ -16,9 +16,9 @@ use super::init;
 use super::launch::{Launched, LaunchedProcess, Starter};
 use super::rootfs::{Rootfs, RootfsError};
 use super::spec::{self, Additions, SpecError};
-use super::stdio::{self, Carriage, ProcessSide};
+use super::stdio::{self, Carriage, ProcessSide, Switches};
 use super::user::UserError;
-use crate::{error_chain, failure, log};
+use crate::{disks, error_chain, failure, log};
 
 /// A container, with its first process or without any.
 pub(super) struct Created {
@@ -32,10 +32,13 @@ pub(super) struct FirstProcess {
     pub process: LaunchedProcess,
     pub starter: Starter,
     pub carriage: Carriage,
+    pub switches: Switches,
 }
 
 /// What a container has on this guest's disks: its directory, its mounts.
 pub(super) struct Bundle {
+    /// The id it was made under, which all that is below and libcontainer know it by for good.
+    pub made_as: String,
     pub dir: PathBuf,
     pub rootfs: Rootfs,
     /// What libcontainer keeps about it.
@@ -53,6 +56,7 @@ pub(super) async fn create(
     let host_ends = stdio::claim(&environment.streams, &stdio_request)
         .await
         .map_err(|error| failure::at(Phase::PHASE_REQUEST, &error))?;
+    find_disks(request.rootfs.as_ref()).await?;
     let cgroup = Cgroup::create(&id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
     let made = async {
         let bundle = make_bundle(environment, request, cgroup.spec_path()).await?;
@@ -75,8 +79,8 @@ pub(super) async fn create(
     };
     let Launched { process, attached, starter } = launched;
     match Carriage::start(host_ends, attached) {
-        Ok(carriage) => {
-            let first = Some(FirstProcess { process, starter, carriage });
+        Ok((carriage, switches)) => {
+            let first = Some(FirstProcess { process, starter, carriage, switches });
             Ok(Created { bundle, cgroup, first })
         }
         Err(error) => {
@@ -92,13 +96,14 @@ pub(super) async fn mount(
     environment: &Environment,
     request: MountContainerRequest,
 ) -> Result<Created, Failure> {
-    let id = &request.container_id;
+    let id = request.container_id.as_str();
+    find_disks(request.rootfs.as_ref()).await?;
     let cgroup = Cgroup::create(id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
     let (dir, state_dir) = (environment.containers_dir.join(id), environment.launcher.state_dir.join(id));
-    let disks = request.rootfs.unwrap_or_default();
+    let (disks, made_as) = (request.rootfs.unwrap_or_default(), id.to_owned());
     let mounted = spawn_blocking(move || {
         let rootfs = mount_rootfs(&dir, &disks).inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
-        Ok(Bundle { dir, rootfs, state_dir })
+        Ok(Bundle { made_as, dir, rootfs, state_dir })
     })
     .await
     .unwrap_or_else(|panic| Err(BundleError::Write(panic.into())));
@@ -111,6 +116,14 @@ pub(super) async fn mount(
     }
 }
 
+/// Those of a guest that did not boot with them are on its bus, and not looked for yet.
+async fn find_disks(rootfs: Option<&agent::Rootfs>) -> Result<(), Failure> {
+    let Some(rootfs) = rootfs else { return Ok(()) };
+    let scratch = Some(&rootfs.scratch).filter(|serial| !serial.is_empty());
+    let serials: Vec<_> = rootfs.layers.iter().chain(scratch).cloned().collect();
+    disks::attach(&serials).await.map_err(|error| failure::at(Phase::PHASE_DISKS, &error))
+}
+
 fn mount_rootfs(dir: &Path, disks: &agent::Rootfs) -> Result<Rootfs, BundleError> {
     fs::create_dir_all(dir).map_err(BundleError::Write)?;
     let scratch = Some(disks.scratch.as_str()).filter(|serial| !serial.is_empty());
@@ -120,7 +133,7 @@ fn mount_rootfs(dir: &Path, disks: &agent::Rootfs) -> Result<Rootfs, BundleError
 /// Takes a container's mounts and files away; what cannot be is logged.
 pub(super) async fn remove_bundle(bundle: Bundle) {
     let removed = spawn_blocking(move || {
-        let Bundle { dir, rootfs, state_dir } = bundle;
+        let Bundle { dir, rootfs, state_dir, .. } = bundle;
         rootfs.unmount().map_err(|error| error_chain::describe(&error))?;
         for path in [dir, state_dir] {
             match fs::remove_dir_all(&path) {
@@ -190,7 +203,7 @@ async fn make_bundle(
             // Not there, or logged by whoever left something in it.
             let _ = fs::remove_dir_all(&dir);
         }
-        result.map(|rootfs| Bundle { dir, rootfs, state_dir })
+        result.map(|rootfs| Bundle { made_as: request.container_id, dir, rootfs, state_dir })
     })
     .await;
     match made {

@@ -21,14 +21,14 @@ pub(super) struct Executed {
     pub carriage: Carriage,
 }
 
-/// Runs the process in the container whose bundle is `bundle_dir`.
+/// Runs the process in the container that was made as `made_as` and whose bundle is `bundle_dir`.
 pub(super) async fn exec(
     environment: &Environment,
+    made_as: &str,
     bundle_dir: &Path,
     rootfs: &Path,
     request: ExecRequest,
 ) -> Result<Executed, Failure> {
-    let container_id = request.container_id.clone();
     let stdio_request = request.stdio.clone().unwrap_or_default();
     let host_ends = stdio::claim(&environment.streams, &stdio_request)
         .await
@@ -42,13 +42,14 @@ pub(super) async fn exec(
         .map_err(|error| error.failure())?;
     let launched = async {
         let side = ProcessSide::make(&stdio_request, bundle_dir)?;
-        environment.launcher.tenant(&container_id, bundle_dir, &process_file, side).await
+        environment.launcher.tenant(made_as, bundle_dir, &process_file, side).await
     }
     .await;
     // What stays is removed with the container's directory.
     let _ = fs::remove_file(&process_file);
     let Launched { process, attached, .. } = launched.map_err(|error| failure::of_launch(&error))?;
-    let carriage =
+    // Nobody attaches again to what was executed: streams that the guest's copying takes away have no successors.
+    let (carriage, _) =
         Carriage::start(host_ends, attached).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
     Ok(Executed { process, carriage })
 }

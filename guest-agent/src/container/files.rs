@@ -48,6 +48,24 @@ fn write_one(dir: &Path, index: usize, file: &File) -> Result<Mount, FilesError>
         .map_err(|source| FilesError::Mount { destination, source })
 }
 
+/// Gives the files written below `dir` other contents, in the same order. Each stays the file that is bound into the
+/// container.
+pub(super) fn rewrite(dir: &Path, files: &[File]) -> Result<(), FilesError> {
+    for (index, file) in files.iter().enumerate() {
+        let rewrite = || {
+            let mut written =
+                OpenOptions::new().write(true).open(dir.join("files").join(index.to_string()))?;
+            written.write_all(&file.content)?;
+            // Only now, so that no reader finds it empty.
+            written.set_len(file.content.len().try_into().map_err(io::Error::other)?)
+        };
+        if let Err(source) = rewrite() {
+            return Err(FilesError::Write { destination: file.destination.clone(), source });
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +84,30 @@ mod tests {
         assert_eq!(mounts[0].destination(), Path::new("/etc/hosts"));
         assert_eq!(fs::read(source).unwrap(), b"127.0.0.1 localhost");
         assert_eq!(fs::metadata(source).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn a_file_is_rewritten_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |content: &[u8], mode| File {
+            destination: "/etc/hosts".to_owned(),
+            content: content.to_vec(),
+            mode,
+            ..Default::default()
+        };
+        let mounts = write(dir.path(), &[file(b"::1 long-name", 0o640)]).unwrap();
+        let source = mounts[0].source().as_ref().unwrap();
+        // As its mount does, this keeps to the file and not its name.
+        let bound = fs::File::open(source).unwrap();
+        rewrite(dir.path(), &[file(b"::1 name", 0)]).unwrap();
+        assert_eq!(io::read_to_string(&bound).unwrap(), "::1 name");
+        assert_eq!(bound.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn no_file_is_added_when_they_are_rewritten() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(rewrite(dir.path(), &[File::default()]), Err(FilesError::Write { .. })));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod rootfs;
 mod spec;
 mod stats;
 mod stdio;
+mod take_over;
 mod terminal;
 pub mod user;
 mod view;
@@ -128,7 +129,8 @@ impl Containers {
                     let pid = container.first.as_ref().map(|first| first.process.pid);
                     // The caller may have given up; the container is there nonetheless.
                     let _ = reply.send(Ok(pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs())));
-                    Actor::new(environment, id.clone(), container, mailbox).run(commands).await;
+                    let actor = Actor::new(environment, id, container, mailbox, mailboxes.clone());
+                    let id = actor.run(commands).await;
                     lock(&mailboxes).remove(&id);
                 }
                 Err(failure) => {
@@ -186,6 +188,17 @@ fn lock(mailboxes: &Mailboxes) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Co
     mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Has a container found under another id.
+fn rename(mailboxes: &Mailboxes, id: &str, new_id: &str) -> Result<(), CallError> {
+    let mut mailboxes = lock(mailboxes);
+    if id != new_id && mailboxes.contains_key(new_id) {
+        return Err(CallError::Exists(format!("container {new_id:?}")));
+    }
+    let mailbox = mailboxes.remove(id).ok_or_else(|| CallError::NotFound(format!("container {id:?}")))?;
+    mailboxes.insert(new_id.to_owned(), mailbox);
+    Ok(())
+}
+
 /// Ids become names of files and cgroups.
 fn check_id(id: &str) -> Result<(), CallError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -206,5 +219,20 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "-rf", ".hidden", "ü", "a b", &"x".repeat(129)] {
             assert!(check_id(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_renamed_container_is_found_under_its_new_id_alone() {
+        let mailboxes = Mailboxes::default();
+        for id in ["mother", "other"] {
+            lock(&mailboxes).insert(id.to_owned(), mpsc::channel(1).0);
+        }
+        assert!(matches!(rename(&mailboxes, "mother", "other"), Err(CallError::Exists(_))));
+        assert!(matches!(rename(&mailboxes, "nobody", "clone"), Err(CallError::NotFound(_))));
+        rename(&mailboxes, "mother", "mother").unwrap();
+        rename(&mailboxes, "mother", "clone").unwrap();
+        let mut ids: Vec<_> = lock(&mailboxes).keys().cloned().collect();
+        ids.sort();
+        assert_eq!(ids, ["clone", "other"]);
     }
 }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use tokio::sync::oneshot;
 
 use super::CallError;
-use super::stdio::Terminal;
+use super::stdio::{HostEnds, Switches, Terminal};
 
 type Waiter = oneshot::Sender<Result<Exit, CallError>>;
 
@@ -19,13 +19,24 @@ pub(super) struct Process {
     /// The container's memory kills when it was made.
     memory_kills: u64,
     terminal: Option<Terminal>,
+    switches: Switches,
     waiters: Vec<Waiter>,
     exit: Option<Exit>,
 }
 
 impl Process {
-    pub(super) fn new(pid: Pid, pidfd: OwnedFd, memory_kills: u64, terminal: Option<Terminal>) -> Self {
-        Self { pid, pidfd, memory_kills, terminal, waiters: Vec::new(), exit: None }
+    pub(super) fn new(
+        pid: Pid,
+        pidfd: OwnedFd,
+        memory_kills: u64,
+        terminal: Option<Terminal>,
+        switches: Switches,
+    ) -> Self {
+        Self { pid, pidfd, memory_kills, terminal, switches, waiters: Vec::new(), exit: None }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
     /// The process as long as its end has not been told.
@@ -51,7 +62,24 @@ impl Process {
             let _ = waiter.send(Ok(exit.clone()));
         }
         self.terminal = None;
+        self.switches = Switches::default();
         self.exit = Some(exit);
+    }
+
+    /// The container is called otherwise from here on.
+    pub(super) fn rename(&mut self, container_id: &str) {
+        if let Some(exit) = &mut self.exit {
+            container_id.clone_into(&mut exit.container_id);
+        }
+    }
+
+    pub(super) fn exit(&self) -> Option<&Exit> {
+        self.exit.as_ref()
+    }
+
+    /// Has its streams go on as these.
+    pub(super) fn give_streams(&self, host: HostEnds) -> Result<(), CallError> {
+        Ok(self.switches.give(host)?)
     }
 
     /// Answers at once if it has ended, and when it does otherwise.

@@ -45,6 +45,12 @@ pub(super) struct Rootfs {
 }
 
 impl Rootfs {
+    /// A directory in the place of one.
+    #[cfg(test)]
+    pub(super) fn pretended(path: &Path) -> Self {
+        Self { root: path.to_owned(), lower_dirs: Vec::new(), upper: path.to_owned(), mounted: Vec::new() }
+    }
+
     /// Mounts the disks with these serials below `dir`. Without a scratch disk, the root file system takes
     /// mount points and nothing more.
     pub(super) fn mount(dir: &Path, layers: &[String], scratch: Option<&str>) -> Result<Self, RootfsError> {

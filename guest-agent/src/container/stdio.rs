@@ -15,10 +15,12 @@ use super::in_root::dev_null;
 use super::terminal::Console;
 use crate::descriptor::Descriptor;
 use crate::helper::protocol::{self, Size};
+use crate::line::{Line, Switch};
 use crate::pump::{self, Source};
 use crate::streams::{ClaimError, Streams};
 
 /// The host's ends; what the host left out is absent.
+#[derive(Default)]
 pub(super) struct HostEnds {
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
@@ -42,6 +44,20 @@ pub struct AgentEnds {
 pub enum Attached {
     Pipes(AgentEnds),
     Terminal(OwnedFd),
+}
+
+impl HostEnds {
+    #[cfg(test)]
+    pub(super) fn stdout_alone(stream: OwnedFd) -> Self {
+        Self { stdout: Some(stream), ..Self::default() }
+    }
+}
+
+impl AgentEnds {
+    #[cfg(test)]
+    pub(super) fn stdout_alone(output: OwnedFd) -> Self {
+        Self { stdin: None, stdout: Some(output), stderr: None }
+    }
 }
 
 /// Takes the streams the host opened for a process, or waits until it does.
@@ -94,6 +110,15 @@ pub(super) struct Carriage {
     terminal: Option<Terminal>,
 }
 
+/// What gives the streams of a process their successors, in a guest that was copied. Without it, a process whose streams
+/// the copying took away has lost them for good.
+#[derive(Default)]
+pub(super) struct Switches {
+    stdin: Option<Switch>,
+    stdout: Option<Switch>,
+    stderr: Option<Switch>,
+}
+
 /// A process's terminal, as far as it outlives the carrying.
 #[derive(Clone)]
 pub(super) struct Terminal {
@@ -102,35 +127,36 @@ pub(super) struct Terminal {
 
 impl Carriage {
     /// Begins to carry.
-    pub(super) fn start(host: HostEnds, attached: Attached) -> io::Result<Self> {
+    pub(super) fn start(host: HostEnds, attached: Attached) -> io::Result<(Self, Switches)> {
         let (exited, _) = watch::channel(false);
         let mut carriage = Self { exited, input: None, outputs: Vec::new(), terminal: None };
+        let mut switches = Switches::default();
         match attached {
             Attached::Pipes(agent) => {
                 if let (Some(stream), Some(stdin)) = (host.stdin, agent.stdin) {
-                    carriage.carry_input(stream, Arc::new(Descriptor::new(stdin)?))?;
+                    switches.stdin = Some(carriage.carry_input(stream, Arc::new(Descriptor::new(stdin)?))?);
                 }
-                for (stream, output) in [(host.stdout, agent.stdout), (host.stderr, agent.stderr)] {
+                for (stream, output, switch) in [
+                    (host.stdout, agent.stdout, &mut switches.stdout),
+                    (host.stderr, agent.stderr, &mut switches.stderr),
+                ] {
                     if let (Some(stream), Some(output)) = (stream, output) {
-                        carriage.carry_output(
-                            Source::Pipe,
-                            Arc::new(Descriptor::new(output)?),
-                            Some(stream),
-                        )?;
+                        let output = Arc::new(Descriptor::new(output)?);
+                        *switch = carriage.carry_output(Source::Pipe, output, Some(stream))?;
                     }
                 }
             }
             Attached::Terminal(master) => {
                 let master = Arc::new(Descriptor::new(master)?);
                 if let Some(stream) = host.stdin {
-                    carriage.carry_input(stream, master.clone())?;
+                    switches.stdin = Some(carriage.carry_input(stream, master.clone())?);
                 }
                 // Even without a stream: a terminal nobody reads would stop its process once full.
-                carriage.carry_output(Source::Terminal, master.clone(), host.stdout)?;
+                switches.stdout = carriage.carry_output(Source::Terminal, master.clone(), host.stdout)?;
                 carriage.terminal = Some(Terminal { master });
             }
         }
-        Ok(carriage)
+        Ok((carriage, switches))
     }
 
     /// The terminal, if the process has one.
@@ -138,7 +164,8 @@ impl Carriage {
         self.terminal.clone()
     }
 
-    /// Carries what the process, which has ended, left behind; returns when the host has it all.
+    /// Carries what the process, which has ended, left behind; returns when the host has it all. In a
+    /// guest that was copied, that is when its new host has.
     pub(super) async fn finish(self) {
         if let Some(input) = &self.input {
             input.abort();
@@ -151,14 +178,14 @@ impl Carriage {
         }
     }
 
-    fn carry_input(&mut self, stream: OwnedFd, stdin: Arc<Descriptor>) -> io::Result<()> {
-        let stream = Descriptor::new(stream)?;
+    fn carry_input(&mut self, stream: OwnedFd, stdin: Arc<Descriptor>) -> io::Result<Switch> {
+        let (line, switch) = Line::new(stream)?;
         let carrying = tokio::spawn(async move {
             // Ends when the process closes its stdin, too: neither side need be told.
-            let _ = pump::input(&stream, &stdin).await;
+            let _ = pump::input(line, &stdin).await;
         });
         self.input = Some(carrying.abort_handle());
-        Ok(())
+        Ok(switch)
     }
 
     fn carry_output(
@@ -166,13 +193,27 @@ impl Carriage {
         source: Source,
         output: Arc<Descriptor>,
         stream: Option<OwnedFd>,
-    ) -> io::Result<()> {
-        let stream = stream.map(Descriptor::new).transpose()?;
+    ) -> io::Result<Option<Switch>> {
+        let (line, switch) = stream.map(Line::new).transpose()?.unzip();
         let exited = self.exited.subscribe();
         self.outputs.push(tokio::spawn(async move {
             // A host that stops listening closes the pipe under the process, as a reader of its own would.
-            let _ = pump::output(source, &output, stream.as_ref(), exited).await;
+            let _ = pump::output(source, &output, line, exited).await;
         }));
+        Ok(switch)
+    }
+}
+
+impl Switches {
+    /// Gives each stream its successor, or none where the host brought none. What the process never had a stream for it
+    /// still has none for.
+    pub(super) fn give(&self, host: HostEnds) -> io::Result<()> {
+        let given = [(&self.stdin, host.stdin), (&self.stdout, host.stdout), (&self.stderr, host.stderr)];
+        for (switch, stream) in given {
+            if let Some(switch) = switch {
+                switch.give(stream)?;
+            }
+        }
         Ok(())
     }
 }

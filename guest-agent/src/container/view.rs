@@ -15,6 +15,8 @@ use super::rootfs::Sides;
 pub(super) struct View {
     /// The container's first process, if it lives.
     pub init: Option<(Pid, OwnedFd)>,
+    /// The container's bundle.
+    pub dir: PathBuf,
     /// Where the agent has the root file system.
     pub rootfs: PathBuf,
     pub sides: Sides,

@@ -98,6 +98,22 @@ impl Plan {
     }
 }
 
+/// Raises a limit of memory by what a copy of the sandbox takes: the pages of the copy itself, where it is in memory, and
+/// those of the guest's that change while it is made. They stay with this cgroup for as long as anybody has them, so the
+/// limit is not lowered again.
+pub(crate) fn make_room_for_a_copy(cgroup: &Path) -> io::Result<()> {
+    let file = cgroup.join("memory.max");
+    match fs::read_to_string(&file) {
+        // Without the controller there is no limit.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        limit => match limit?.trim().parse::<u64>() {
+            Ok(limit) => fs::write(file, limit.saturating_mul(3).to_string()),
+            // "max"
+            Err(_) => Ok(()),
+        },
+    }
+}
+
 /// Kills what is in a sandbox's cgroup, waits until it is gone, and removes it; it may be gone already.
 pub(crate) fn remove(cgroup: &Path) -> io::Result<()> {
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;

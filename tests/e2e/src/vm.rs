@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vmm_api::{
-    CONTROL_FD, ControlSocket, Disk, End, EndReason, Event, FdIndex, Launch, Message, Reply, Request,
-    RequestId,
+    CONTROL_FD, ControlSocket, Disk, End, EndReason, Event, FdIndex, Identity, Launch, Message, Reply,
+    Request, RequestId, Resume,
 };
 
 /// Longer than anything takes that works.
 const LIMIT: Duration = Duration::from_secs(120);
+
+const NOBODY: Identity = Identity { uid: 65534, gid: 65534 };
 
 const COMMAND_LINE: &str =
     "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable no_timer_check random.trust_cpu=on";
@@ -30,7 +32,17 @@ pub struct Plan {
     pub memory: u64,
     /// Serial and file of disks there from the start.
     pub disks: Vec<(&'static str, File)>,
+    /// Guest memory is a file, so that the VM can be saved.
+    pub in_file: bool,
     initramfs: File,
+}
+
+/// A VM that was saved.
+pub struct Saved {
+    pub vcpus: u8,
+    pub memory_size: u64,
+    pub state: File,
+    pub memory: File,
 }
 
 /// A VMM process and our end of its control socket.
@@ -38,6 +50,9 @@ pub struct Vm {
     child: Child,
     control: ControlSocket,
     requests: RequestId,
+    memory_file: Option<File>,
+    vcpus: u8,
+    memory_size: u64,
 }
 
 /// How it ended: what it told, and the process's status.
@@ -56,6 +71,7 @@ impl Plan {
             vcpus: 1,
             memory: 256 << 20,
             disks: Vec::new(),
+            in_file: false,
             initramfs: initramfs(script),
         }
     }
@@ -76,6 +92,11 @@ impl Plan {
             disks.push(disk(serial, descriptors.len()));
             descriptors.push(file.as_fd());
         }
+        let memory_file = self.in_file.then(|| tempfile::tempfile().expect("a file"));
+        let memory_index = memory_file.as_ref().map(|file| {
+            descriptors.push(file.as_fd());
+            index(descriptors.len() - 1)
+        });
         let launch = Launch {
             kvm: FdIndex(0),
             kernel: FdIndex(1),
@@ -84,10 +105,53 @@ impl Plan {
             vcpus: self.vcpus,
             memory: self.memory,
             disks,
-            identity: Some(vmm_api::Identity { uid: 65534, gid: 65534 }),
+            memory_file: memory_index,
+            identity: Some(NOBODY),
         };
         vm.send(Request::Launch(launch), &descriptors);
+        vm.memory_file = memory_file;
+        (vm.vcpus, vm.memory_size) = (self.vcpus, self.memory);
         vm
+    }
+}
+
+impl Saved {
+    /// Lets it go on.
+    pub fn resume(&self) -> Vm {
+        self.resume_with(&[])
+    }
+
+    /// Lets it go on, with disks by their serials.
+    pub fn resume_with(&self, disks: &[(&str, &File)]) -> Vm {
+        let mut vm = Vm::spawn();
+        let kvm = File::options().read(true).write(true).open("/dev/kvm").expect("/dev/kvm");
+        let mut descriptors = vec![kvm.as_fd(), self.state.as_fd(), self.memory.as_fd()];
+        let mut described = Vec::new();
+        for (serial, file) in disks {
+            described.push(disk(serial, descriptors.len()));
+            descriptors.push(file.as_fd());
+        }
+        let resume = Resume {
+            kvm: FdIndex(0),
+            vcpus: self.vcpus,
+            memory_size: self.memory_size,
+            state: FdIndex(1),
+            memory: FdIndex(2),
+            disks: described,
+            listen: Vec::new(),
+            identity: Some(NOBODY),
+        };
+        vm.send(Request::Resume(resume), &descriptors);
+        (vm.vcpus, vm.memory_size) = (self.vcpus, self.memory_size);
+        vm
+    }
+
+    /// The first message of one that does not.
+    pub fn refusal(&self) -> String {
+        match self.resume().ended().reason() {
+            EndReason::Launch { message } => message.clone(),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -109,7 +173,14 @@ impl Vm {
                 Ok(rustix::io::dup2(BorrowedFd::borrow_raw(inherited), &mut place)?)
             });
         }
-        Self { child: command.spawn().expect("bulkhead-vmm"), control, requests: 0 }
+        Self {
+            child: command.spawn().expect("bulkhead-vmm"),
+            control,
+            requests: 0,
+            memory_file: None,
+            vcpus: 0,
+            memory_size: 0,
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -142,6 +213,33 @@ impl Vm {
 
     pub fn add_disk(&mut self, serial: &str, file: &File) -> Result<Reply, String> {
         self.send(Request::AddDisk(disk(serial, 0)), &[file.as_fd()]);
+        self.reply()
+    }
+
+    /// Saves the VM, which is at its end then.
+    pub fn save(mut self) -> Saved {
+        let state = tempfile::tempfile().expect("a file");
+        assert_eq!(self.save_to(&state), Ok(Reply::Saved));
+        assert_eq!(self.ask(Request::Stop), Ok(Reply::Stopping));
+        let memory = self.memory_file.take().expect("a VM whose memory is a file");
+        Saved { state, memory, vcpus: self.vcpus, memory_size: self.memory_size }
+    }
+
+    pub fn save_to(&mut self, state: &File) -> Result<Reply, String> {
+        self.send(Request::Save { state: FdIndex(0) }, &[state.as_fd()]);
+        self.reply()
+    }
+
+    /// Takes a snapshot of a VM that is held, which runs on.
+    pub fn snapshot(&mut self) -> Saved {
+        let [state, memory] = [(); 2].map(|()| tempfile::tempfile().expect("a file"));
+        assert!(matches!(self.snapshot_to(&state, &memory), Ok(Reply::Copied { .. })));
+        Saved { state, memory, vcpus: self.vcpus, memory_size: self.memory_size }
+    }
+
+    pub fn snapshot_to(&mut self, state: &File, memory: &File) -> Result<Reply, String> {
+        let request = Request::Snapshot { state: FdIndex(0), memory: FdIndex(1) };
+        self.send(request, &[state.as_fd(), memory.as_fd()]);
         self.reply()
     }
 
@@ -201,10 +299,14 @@ impl Ended {
     }
 }
 
+fn index(descriptor: usize) -> FdIndex {
+    FdIndex(u8::try_from(descriptor).expect("few"))
+}
+
 fn disk(serial: &str, descriptor: usize) -> Disk {
     Disk {
         serial: serial.to_owned(),
-        files: vec![FdIndex(u8::try_from(descriptor).expect("few"))],
+        files: vec![index(descriptor)],
         read_only: false,
         device: vmm_api::DiskDevice::Block,
     }

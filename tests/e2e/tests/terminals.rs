@@ -30,7 +30,9 @@ fn person(number: usize) {
 
     assert_eq!(output(&format!("bulkhead stop -t 200 {name}")), name);
     assert_eq!(log.wait(), 0, "the log is followed to its end");
-    assert_eq!(output(&format!("bulkhead wait {name}; bulkhead rm {name}")), format!("5\n{name}"));
+    let code = output(&format!("bulkhead wait {name}"));
+    assert_eq!(code, "5", "{}", output(&format!("bulkhead inspect {name} --format '{{{{json .State}}}}'")));
+    output(&format!("bulkhead rm {name}"));
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn a_launch_that_cannot_be_says_why() {
     assert!(refusal(no_cpus).contains("1 to 254 vCPUs"));
 
     let mut not_first = Vm::spawn();
-    assert!(not_first.ask(Request::Console).unwrap_err().contains("has to be the launch"));
+    assert!(not_first.ask(Request::Console).unwrap_err().contains("has to be a launch"));
 }
 
 #[test]

@@ -3,4 +3,4 @@
 
 mod x86_64;
 
-pub use x86_64::{boot, cpuid, layout, mp_table, pvh, registers};
+pub use x86_64::{boot, cpuid, layout, mp_table, pvh, registers, state};

@@ -135,6 +135,7 @@ fn a_forbidden_call_ends_the_process_and_is_reported() {
     for (thread, name) in [
         (Thread::Main, "main"),
         (Thread::Vcpu, "vcpu"),
+        (Thread::Balloon, "balloon"),
         (Thread::Blk, "blk"),
         (Thread::Pmem, "pmem"),
         (Thread::Rng, "rng"),
@@ -169,6 +170,19 @@ fn arguments_matter() {
         let _ = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), 4096, protection, flags) };
     });
     assert_reported(&ended, "rng", libc::SYS_mmap);
+    let ended = ends_at(Thread::Vcpu, || advise(rustix::mm::Advice::LinuxRemove));
+    assert_reported(&ended, "vcpu", libc::SYS_madvise);
+    let ended = ends_at(Thread::Balloon, || {
+        advise(rustix::mm::Advice::LinuxDontNeed);
+        advise(rustix::mm::Advice::LinuxRemove);
+        advise(rustix::mm::Advice::LinuxHugepage);
+    });
+    assert_reported(&ended, "balloon", libc::SYS_madvise);
+}
+
+fn advise(advice: rustix::mm::Advice) {
+    // SAFETY: there are no pages.
+    let _ = unsafe { rustix::mm::madvise(std::ptr::null_mut(), 0, advice) };
 }
 
 #[test]

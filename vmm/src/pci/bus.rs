@@ -2,15 +2,19 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::bus::{Bus, BusDevice, Overlap};
+use crate::hold::Hold;
 use crate::interrupt::{Doorbells, MsiRouter};
 use crate::pci::config_ports::ConfigPorts;
 use crate::pci::config_space::{Capability, ConfigSpace, TooManyCapabilities};
 use crate::pci::host_bridge::HostBridge;
 use crate::pci::window::Window;
-use crate::pci::{PciFunction, Resources};
+use crate::pci::{PciFunction, Resources, RestoreError};
 
 const SLOTS: usize = 32;
 
@@ -38,7 +42,23 @@ pub enum AddError {
     Overlap(#[from] Overlap),
 }
 
+/// What the bus and its functions are to go on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusState {
+    config_address: u32,
+    functions: Vec<FunctionState>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FunctionState {
+    slot: u8,
+    config: Vec<u8>,
+    device: Vec<u8>,
+}
+
 pub struct PciBus {
+    /// What the guest wrote to the address port (PCI 3.0 §3.2.2.3.2).
+    config_address: AtomicU32,
     mmio: Arc<Bus>,
     resources: Resources,
     occupancy: Mutex<Occupancy>,
@@ -65,7 +85,8 @@ impl PciBus {
             base: None,
         }));
         let occupancy = Mutex::new(Occupancy { slots, window: Window::new(window) });
-        Ok(Arc::new(Self { mmio, resources: Resources { doorbells, msi }, occupancy }))
+        let resources = Resources { doorbells, msi };
+        Ok(Arc::new(Self { config_address: AtomicU32::new(0), mmio, resources, occupancy }))
     }
 
     /// Configuration mechanism #1: belongs at ports 0xcf8 to 0xcff.
@@ -125,6 +146,45 @@ impl PciBus {
         if let Some(base) = seated.base {
             self.occupancy().window.give_back(base);
         }
+    }
+
+    /// Of a machine whose vCPUs stand. Its functions do, too, until their holds are let go.
+    pub fn save(&self) -> (BusState, Vec<Hold>) {
+        let occupancy = self.occupancy();
+        let (mut functions, mut holds) = (Vec::new(), Vec::new());
+        for (slot, seated) in (0u8..).zip(&occupancy.slots) {
+            let Some(seated) = seated else { continue };
+            let (device, hold) = seated.function.save();
+            functions.push(FunctionState { slot, config: seated.config().bytes().to_vec(), device });
+            holds.extend(hold);
+        }
+        (BusState { config_address: self.config_address(), functions }, holds)
+    }
+
+    /// Goes on from the state of a bus that had the same functions in the same slots.
+    pub fn restore(&self, state: &BusState) -> Result<(), RestoreError> {
+        let occupied = self.occupancy().slots.iter().flatten().count();
+        if occupied != state.functions.len() {
+            return Err(RestoreError);
+        }
+        self.set_config_address(state.config_address);
+        for FunctionState { slot, config, device } in &state.functions {
+            let seated = self.seated(usize::from(*slot)).ok_or(RestoreError)?;
+            seated.config().restore(config)?;
+            for (id, body) in seated.config().writable_capabilities() {
+                seated.function.capability_written(id, body);
+            }
+            seated.function.restore(device)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn config_address(&self) -> u32 {
+        self.config_address.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_config_address(&self, address: u32) {
+        self.config_address.store(address, Ordering::Relaxed);
     }
 
     pub(super) fn read_config(&self, slot: usize, register: u8, data: &mut [u8]) {

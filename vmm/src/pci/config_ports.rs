@@ -1,6 +1,6 @@
 //! Configuration mechanism #1 (PCI 3.0 §3.2.2.3.2): an address port and a data port.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::bus::BusDevice;
 use crate::pci::PciBus;
@@ -8,19 +8,17 @@ use crate::pci::PciBus;
 /// Eight ports: the address in the lower four, the data it names in the upper four.
 pub(super) struct ConfigPorts {
     bus: Arc<PciBus>,
-    address: Mutex<u32>,
 }
 
 impl ConfigPorts {
     pub(super) fn new(bus: Arc<PciBus>) -> Self {
-        Self { bus, address: Mutex::new(0) }
+        Self { bus }
     }
 
     /// Slot and register of the data at this port, unless the address names another bus or another function
     /// than the first, or enables no access.
     fn target(&self, port: u64, length: usize) -> Option<(usize, u8)> {
-        let [register, function, bus, enable] =
-            self.address.lock().unwrap_or_else(PoisonError::into_inner).to_le_bytes();
+        let [register, function, bus, enable] = self.bus.config_address().to_le_bytes();
         let byte = u8::try_from(port.checked_sub(4)?).ok()?;
         let within = usize::from(byte) + length <= 4;
         (within && enable & 0x80 != 0 && bus == 0 && function & 7 == 0)
@@ -31,8 +29,7 @@ impl ConfigPorts {
 impl BusDevice for ConfigPorts {
     fn read(&self, offset: u64, data: &mut [u8]) {
         if offset == 0 && data.len() == 4 {
-            let address = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
-            data.copy_from_slice(&address.to_le_bytes());
+            data.copy_from_slice(&self.bus.config_address().to_le_bytes());
         } else if let Some((slot, register)) = self.target(offset, data.len()) {
             self.bus.read_config(slot, register, data);
         } else {
@@ -44,7 +41,7 @@ impl BusDevice for ConfigPorts {
         if offset == 0
             && let Ok(address) = data.try_into()
         {
-            *self.address.lock().unwrap_or_else(PoisonError::into_inner) = u32::from_le_bytes(address);
+            self.bus.set_config_address(u32::from_le_bytes(address));
         } else if let Some((slot, register)) = self.target(offset, data.len()) {
             self.bus.write_config(slot, register, data);
         }

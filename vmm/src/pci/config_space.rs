@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::pci::RestoreError;
+
 const VENDOR: usize = 0x00;
 const COMMAND: usize = 0x04;
 const STATUS: usize = 0x06;
@@ -120,6 +122,26 @@ impl ConfigSpace {
         for (byte, value) in data.iter_mut().zip(self.bytes.iter().skip(usize::from(offset))) {
             *byte = *value;
         }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes over what the guest wrote. All else has to be the same.
+    pub(super) fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        let same_length = bytes.len() == self.bytes.len();
+        let differs = |((ours, theirs), mask): ((&u8, &u8), &u8)| (ours ^ theirs) & !mask != 0;
+        if !same_length || self.bytes.iter().zip(bytes).zip(&self.writable).any(differs) {
+            return Err(RestoreError);
+        }
+        self.bytes.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Id and body of each capability the guest may write.
+    pub(super) fn writable_capabilities(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        self.writable_capabilities.iter().filter_map(|(id, body)| Some((*id, self.bytes.get(body.clone())?)))
     }
 
     /// Writes what may be written, and returns id and body of the capability this changed or might have.

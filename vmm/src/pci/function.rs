@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::hold::Hold;
 use crate::interrupt::{Doorbells, MsiRouter};
 use crate::pci::{Capability, Identity};
 
@@ -32,9 +33,25 @@ pub trait PciFunction: Send + Sync {
 
     fn write(&self, offset: u64, data: &[u8]);
 
+    /// What the function is to go on from, for [`restore`](Self::restore); nothing for one without state. It touches
+    /// guest memory no more until its hold is let go, and never if that is dropped.
+    fn save(&self) -> (Vec<u8>, Option<Hold>) {
+        (Vec::new(), None)
+    }
+
+    /// Goes on from what the same function of another machine saved. Called before the guest runs.
+    fn restore(&self, state: &[u8]) -> Result<(), RestoreError> {
+        if state.is_empty() { Ok(()) } else { Err(RestoreError) }
+    }
+
     /// The function has left the bus: when this returns, it touches guest memory no more.
     fn remove(&self) {}
 }
+
+/// What was saved is not of this function, or makes no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the state of a device does not fit it")]
+pub struct RestoreError;
 
 /// What the hypervisor lends to functions.
 #[derive(Clone)]

@@ -18,6 +18,6 @@ pub mod msix;
 mod tests;
 mod window;
 
-pub use bus::{AddError, PciBus, Slot};
+pub use bus::{AddError, BusState, PciBus, Slot};
 pub use config_space::{Capability, Identity};
-pub use function::{PciFunction, Resources};
+pub use function::{PciFunction, Resources, RestoreError};

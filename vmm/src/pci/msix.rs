@@ -3,8 +3,10 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::interrupt::{MsiMessage, MsiRouter, MsiVector};
-use crate::pci::Capability;
+use crate::pci::{Capability, RestoreError};
 
 pub const CAPABILITY_ID: u8 = 0x11;
 
@@ -19,6 +21,13 @@ const FUNCTION_MASK: u8 = 1 << 6;
 #[derive(Default)]
 pub struct Msix {
     state: Mutex<State>,
+}
+
+/// An entry of a saved table; what the capability says is in configuration space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryState {
+    table: [u8; 16],
+    pending: bool,
 }
 
 #[derive(Default)]
@@ -99,6 +108,29 @@ impl Msix {
             entry.set(bytes);
         }
         state.apply(index);
+    }
+
+    pub fn save(&self) -> Vec<EntryState> {
+        let state = self.state();
+        state
+            .entries
+            .iter()
+            .map(|entry| EntryState { table: entry.bytes(), pending: entry.pending })
+            .collect()
+    }
+
+    /// Goes on from the table of a function with as many vectors.
+    pub fn restore(&self, entries: &[EntryState]) -> Result<(), RestoreError> {
+        let mut state = self.state();
+        if entries.len() != state.entries.len() {
+            return Err(RestoreError);
+        }
+        for (entry, saved) in state.entries.iter_mut().zip(entries) {
+            entry.set(saved.table);
+            entry.pending = saved.pending;
+        }
+        state.apply_all();
+        Ok(())
     }
 
     /// The pending bits, which only hardware sets.

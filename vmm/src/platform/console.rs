@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use vm_superio::Trigger;
-use vm_superio::serial::{NoEvents, Serial};
+use vm_superio::serial::{NoEvents, Serial, SerialState};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::BusDevice;
@@ -27,6 +28,42 @@ impl Console {
     /// `interrupt` becomes readable when the port asserts its line.
     pub fn new(interrupt: EventFd) -> Self {
         Self { serial: Mutex::new(Serial::new(Interrupt(interrupt), Ring::default())) }
+    }
+
+    /// The registers; what was printed stays behind.
+    pub fn state(&self) -> ConsoleState {
+        let state = self.lock().state();
+        ConsoleState([
+            state.baud_divisor_low,
+            state.baud_divisor_high,
+            state.interrupt_enable,
+            state.interrupt_identification,
+            state.line_control,
+            state.line_status,
+            state.modem_control,
+            state.modem_status,
+            state.scratch,
+        ])
+    }
+
+    /// A port with the registers of a saved one.
+    pub fn restored(interrupt: EventFd, state: &ConsoleState) -> io::Result<Self> {
+        let ConsoleState([low, high, enable, identification, line, status, modem, modem_status, scratch]) =
+            *state;
+        let state = SerialState {
+            baud_divisor_low: low,
+            baud_divisor_high: high,
+            interrupt_enable: enable,
+            interrupt_identification: identification,
+            line_control: line,
+            line_status: status,
+            modem_control: modem,
+            modem_status,
+            scratch,
+            in_buffer: Vec::new(),
+        };
+        let serial = Serial::from_state(&state, Interrupt(interrupt), NoEvents, Ring::default());
+        Ok(Self { serial: Mutex::new(serial.map_err(|error| io::Error::other(error.to_string()))?) })
     }
 
     /// The last of what the guest printed, from a line's begin, invalid UTF-8 replaced.
@@ -53,6 +90,10 @@ impl BusDevice for Console {
         }
     }
 }
+
+/// The registers of the port, in the order of [`SerialState`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleState([u8; 9]);
 
 struct Interrupt(EventFd);
 

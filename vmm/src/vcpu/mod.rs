@@ -5,7 +5,8 @@ mod immediate_exit;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use kvm_bindings::{CpuId, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
@@ -15,6 +16,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::arch::cpuid::Cpuid;
 use crate::arch::registers::{self, RegistersError};
+use crate::arch::state::{StateError, VcpuState, put_out_of_step};
 use crate::bus::Bus;
 use crate::ending::Ending;
 pub use exits::ExitCounts;
@@ -28,6 +30,8 @@ pub enum VcpuError {
     Cpuid(u8, #[source] kvm_ioctls::Error),
     #[error("vCPU {0} cannot be prepared for the kernel's entry")]
     Registers(u8, #[source] RegistersError),
+    #[error("vCPU {0} cannot go on from its saved state")]
+    Restore(u8, #[source] StateError),
     #[error("vCPU {0}'s thread cannot be set up")]
     Thread(u8, #[source] io::Error),
 }
@@ -61,6 +65,34 @@ pub fn create(vm: &VmFd, cpuid: &Cpuid, count: u8, entry: u64) -> Result<Vec<Vcp
         .collect()
 }
 
+/// Creates vCPUs that are to go on from where saved ones were.
+pub fn create_to_restore(vm: &VmFd, count: usize) -> Result<Vec<Vcpu>, VcpuError> {
+    let create = |index: u8| {
+        let fd = vm.create_vcpu(index.into()).map_err(|error| VcpuError::Create(index, error))?;
+        Ok(Vcpu { index, fd })
+    };
+    (0u8..=u8::MAX).take(count).map(create).collect()
+}
+
+/// Puts the saved states into them.
+pub fn restore(vcpus: &[Vcpu], states: &[VcpuState]) -> Result<(), VcpuError> {
+    let of_vcpu = |index: u8| move |error| VcpuError::Restore(index, error);
+    if let Some((Vcpu { index, fd }, state)) = vcpus.iter().zip(states).next() {
+        put_out_of_step(fd, state).map_err(of_vcpu(*index))?;
+    }
+    for (Vcpu { index, fd }, state) in vcpus.iter().zip(states) {
+        state.put_into(fd).map_err(of_vcpu(*index))?;
+    }
+    Ok(())
+}
+
+impl Vcpu {
+    /// Of one that has been taken out of the guest.
+    pub fn state(&self, msrs: &[u32]) -> Result<VcpuState, StateError> {
+        VcpuState::of(&self.fd, msrs)
+    }
+}
+
 fn prepare(fd: &VcpuFd, cpuid: &CpuId, entry: Option<u64>) -> Result<(), RegistersError> {
     registers::enable_states(fd, cpuid)?;
     registers::set_msrs(fd)?;
@@ -69,8 +101,16 @@ fn prepare(fd: &VcpuFd, cpuid: &CpuId, entry: Option<u64>) -> Result<(), Registe
 
 /// The vCPUs' threads. They end when told to, not when this is dropped.
 pub struct RunningVcpus {
-    threads: Vec<(JoinHandle<()>, ImmediateExit)>,
+    threads: Vec<Thread>,
     stopping: Arc<AtomicBool>,
+}
+
+struct Thread {
+    thread: JoinHandle<()>,
+    immediate_exit: ImmediateExit,
+    /// The vCPU, whenever it is out of the guest to stay there until it is given back.
+    taken_out: Receiver<Vcpu>,
+    give_back: Sender<Vcpu>,
 }
 
 impl RunningVcpus {
@@ -95,33 +135,61 @@ impl RunningVcpus {
 
     fn start_one(
         &mut self,
-        vcpu: Vcpu,
+        mut vcpu: Vcpu,
         surroundings: Surroundings,
         confine: fn() -> Result<(), EndReason>,
     ) -> io::Result<()> {
         let immediate_exit = ImmediateExit::of(&vcpu.fd)?;
         let stopping = Arc::clone(&self.stopping);
+        let (take_out, taken_out) = channel();
+        let (give_back, given_back) = channel();
         let thread = std::thread::Builder::new().name(format!("vcpu{}", vcpu.index)).spawn(move || {
             if let Err(reason) = confine() {
-                surroundings.ending.end(reason);
-                return;
+                return surroundings.ending.end(reason);
             }
-            run(vcpu.fd, &surroundings, &stopping);
+            loop {
+                run(&mut vcpu.fd, &surroundings, &stopping);
+                // Either fails where the vCPU is to run no more.
+                let Ok(()) = take_out.send(vcpu) else { return };
+                let Ok(back) = given_back.recv() else { return };
+                vcpu = back;
+            }
         })?;
-        self.threads.push((thread, immediate_exit));
+        self.threads.push(Thread { thread, immediate_exit, taken_out, give_back });
         Ok(())
     }
 
-    /// Takes every vCPU out of the guest and waits until its thread is gone.
-    pub fn stop(self) {
+    /// Takes every vCPU out of the guest, its last exit completed. One whose thread could not run it is missing.
+    pub fn hold(&self) -> Vec<Vcpu> {
         self.stopping.store(true, Ordering::SeqCst);
-        for (thread, immediate_exit) in &self.threads {
+        for Thread { thread, immediate_exit, .. } in &self.threads {
             // A thread before KVM_RUN sees the flag, one within it gets the signal.
             immediate_exit.set();
             // Fails only for a thread that is gone.
             let _ = thread.kill(SIGRTMIN());
         }
-        for (thread, _) in self.threads {
+        self.threads.iter().filter_map(|thread| thread.taken_out.recv().ok()).collect()
+    }
+
+    /// Lets vCPUs that were held run again.
+    pub fn go_on(&self, vcpus: Vec<Vcpu>) {
+        self.stopping.store(false, Ordering::SeqCst);
+        for vcpu in vcpus {
+            if let Some(thread) = self.threads.get(usize::from(vcpu.index)) {
+                // A thread that is gone has ended the VM.
+                let _ = thread.give_back.send(vcpu);
+            }
+        }
+    }
+
+    /// Takes every vCPU out of the guest, and waits until its thread is gone.
+    pub fn stop(self) {
+        // A vCPU that is held already is not waited for.
+        self.stopping.store(true, Ordering::SeqCst);
+        for Thread { thread, immediate_exit, taken_out, give_back } in self.threads {
+            immediate_exit.set();
+            let _ = thread.kill(SIGRTMIN());
+            drop((taken_out, give_back));
             let _ = thread.join();
         }
     }
@@ -133,21 +201,47 @@ fn ignore_kicks() -> io::Result<()> {
     Ok(register_signal_handler(SIGRTMIN(), nothing)?)
 }
 
-fn run(mut fd: VcpuFd, surroundings: &Surroundings, stopping: &AtomicBool) {
+fn run(fd: &mut VcpuFd, surroundings: &Surroundings, stopping: &AtomicBool) {
+    fd.set_kvm_immediate_exit(0);
+    // Whoever wants the vCPU out sets `stopping` first, and then what was cleared here.
+    fence(Ordering::SeqCst);
     while !stopping.load(Ordering::SeqCst) {
-        if let Some(reason) = run_once(&mut fd, surroundings) {
-            surroundings.ending.end(reason);
-        }
-        // A guest that switched itself off runs no further.
-        if surroundings.ending.reason().is_some() {
+        if run_once(fd, surroundings) == Left::ForGood {
             return;
         }
     }
+    // What the guest reads by an exit gets into its registers when it is next entered, which `immediate_exit` makes a
+    // matter of that alone (Linux Documentation/virt/kvm/api.rst §5, KVM_EXIT_MMIO). An access in several parts has an
+    // exit for each.
+    fd.set_kvm_immediate_exit(1);
+    while run_once(fd, surroundings) == Left::ForAMoment {}
 }
 
-/// Enters the guest and serves one exit; returns why the VM ends if it does. A string instruction's exit
-/// comes as one access longer than 8 bytes, which finds no device.
-fn run_once(fd: &mut VcpuFd, to: &Surroundings) -> Option<EndReason> {
+/// How a vCPU left the guest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    ForAMoment,
+    /// It did not get there.
+    Interrupted,
+    /// A guest that switched itself off, for one, runs no further.
+    ForGood,
+}
+
+/// Enters the guest and serves one exit.
+fn run_once(fd: &mut VcpuFd, to: &Surroundings) -> Left {
+    let left = match serve_exit(fd, to) {
+        Ok(left) => left,
+        Err(reason) => {
+            to.ending.end(reason);
+            Left::ForGood
+        }
+    };
+    if to.ending.reason().is_some() { Left::ForGood } else { left }
+}
+
+/// An error is why the VM ends. A string instruction's exit comes as one access longer than 8 bytes, which finds no
+/// device.
+fn serve_exit(fd: &mut VcpuFd, to: &Surroundings) -> Result<Left, EndReason> {
     match fd.run() {
         Ok(VcpuExit::IoIn(port, data)) => {
             to.exits.io();
@@ -165,29 +259,32 @@ fn run_once(fd: &mut VcpuFd, to: &Surroundings) -> Option<EndReason> {
             to.exits.mmio();
             to.mmio.write(address, data);
         }
-        Ok(VcpuExit::Shutdown) => return Some(EndReason::TripleFault),
-        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => return Some(EndReason::PowerOff),
-        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => return Some(EndReason::Reboot),
-        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_CRASH, _)) => return Some(EndReason::Panic),
+        Ok(VcpuExit::Shutdown) => return Err(EndReason::TripleFault),
+        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _)) => return Err(EndReason::PowerOff),
+        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => return Err(EndReason::Reboot),
+        Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_CRASH, _)) => return Err(EndReason::Panic),
         Ok(VcpuExit::FailEntry(reason, cpu)) => {
             let detail = format!("the CPU refused to enter the guest, reason {reason:#x}, on host CPU {cpu}");
-            return Some(EndReason::KvmInternalError { detail });
+            return Err(EndReason::KvmInternalError { detail });
         }
         Ok(VcpuExit::InternalError) => {
-            return Some(EndReason::KvmInternalError { detail: internal_error(fd) });
+            return Err(EndReason::KvmInternalError { detail: internal_error(fd) });
         }
         // With KVM's own local APIC nothing of user space is needed to halt or to deliver an interrupt.
         Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::Hlt) => to.exits.other(),
         Ok(exit) => {
             let detail = format!("an exit to user space it should not make: {exit:?}");
-            return Some(EndReason::KvmInternalError { detail });
+            return Err(EndReason::KvmInternalError { detail });
         }
-        Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => to.exits.interrupted(),
+        Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+            to.exits.interrupted();
+            return Ok(Left::Interrupted);
+        }
         Err(error) => {
-            return Some(EndReason::KvmInternalError { detail: format!("KVM_RUN failed: {error}") });
+            return Err(EndReason::KvmInternalError { detail: format!("KVM_RUN failed: {error}") });
         }
     }
-    None
+    Ok(Left::ForAMoment)
 }
 
 /// KVM's sub-error, and where the guest was: with an emulation error that is most of the story.

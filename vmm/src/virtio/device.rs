@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use virtio_queue::Queue;
+use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
+
+use crate::hold::Hold;
 
 /// A device of some type behind the one transport and its one status machine. The transport offers
 /// VIRTIO_F_VERSION_1, negotiates, and owns status and queue registers; the device owns what is particular.
@@ -29,6 +31,17 @@ pub trait VirtioDevice: Send {
 
     /// Back to the state before `activate`: when this returns the device touches guest memory no more.
     fn reset(&mut self);
+
+    /// All that it took from its queues is done, and it touches guest memory no more before its hold is let go; dropping
+    /// the hold is a `reset`. `None` if its thread is gone.
+    fn hold(&mut self) -> Option<Standing>;
+}
+
+/// A device that stands still.
+pub struct Standing {
+    /// How far it has got in the available and the used ring of each queue, by index; of those it does not use, nothing.
+    pub progress: Vec<Option<(u16, u16)>>,
+    pub hold: Hold,
 }
 
 /// What a device works with once its driver is ready.
@@ -39,12 +52,21 @@ pub struct Activation {
     /// By index; a queue the driver did not enable is `None`.
     pub queues: Vec<Option<ActiveQueue>>,
     pub interrupt: Arc<dyn VirtioInterrupt>,
+    /// The driver was another VM's, which was saved: it knows of no device that it lost.
+    pub resumed: bool,
 }
 
 /// A queue and the event its doorbell rings.
 pub struct ActiveQueue {
     pub queue: Queue,
     pub doorbell: Arc<EventFd>,
+}
+
+impl ActiveQueue {
+    /// How far the device has got in the available and the used ring.
+    pub fn progress(&self) -> (u16, u16) {
+        (self.queue.next_avail(), self.queue.next_used())
+    }
 }
 
 /// How a device calls its driver.

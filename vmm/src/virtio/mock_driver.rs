@@ -60,7 +60,11 @@ pub(crate) struct MockMachine {
 
 impl MockMachine {
     pub(crate) fn new() -> Self {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
+        Self::with_memory(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap())
+    }
+
+    /// A machine with the memory another one has.
+    pub(crate) fn with_memory(memory: GuestMemoryMmap) -> Self {
         let mmio = Arc::new(Bus::default());
         let hypervisor = Arc::new(MockHypervisor::default());
         let pci = PciBus::new(
@@ -168,6 +172,12 @@ impl<'m> MockDriver<'m> {
             driver.set_vector(vector, 0xfee0_0000, u32::from(vector), false);
         }
         driver
+    }
+
+    /// The driver, on a machine that goes on from the state of its own.
+    pub(crate) fn moved_to<'n>(self, machine: &'n MockMachine) -> MockDriver<'n> {
+        let Self { machine: _, slot, region, common, doorbells, stride, device, msix, queues } = self;
+        MockDriver { machine, slot, region, common, doorbells, stride, device, msix, queues }
     }
 
     pub(crate) fn msix_table(&self) -> u64 {

@@ -1,8 +1,9 @@
 //! Virtio devices (virtio 1.3) over one PCI transport.
 //!
-//! `device` is the contract between the two. A device with one request queue is a
-//! [`RequestHandler`](queue_thread::RequestHandler) on a `queue_thread`.
+//! `device` is the contract between the two. A device that only answers requests is
+//! a [`RequestHandler`](queue_thread::RequestHandler) on a `queue_thread`.
 
+pub mod balloon;
 pub mod blk;
 pub mod chain;
 pub mod device;

@@ -1,7 +1,7 @@
-//! The thread of a device that answers requests from one queue.
+//! The thread of a device that answers requests from its queues.
 //!
-//! It starts before the guest does and waits for its queue; a vCPU only hands the queue over, or asks for
-//! it back. One thread a device, so that a slow disk holds up nobody else.
+//! It starts before the guest does and waits for its queues; a vCPU only hands them over, or asks for
+//! them back. One thread a device, so that a slow disk holds up nobody else.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -9,19 +9,25 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_api::EndReason;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::ending::Ending;
-use crate::virtio::device::{ActivateError, Activation, ActiveQueue, VirtioInterrupt};
+use crate::hold::hold;
+use crate::virtio::device::{ActivateError, Activation, ActiveQueue, Standing, VirtioInterrupt};
 
 /// What a device does with a request.
 pub trait RequestHandler: Send + 'static {
-    /// Carries it out; says how many bytes of its writable part were written, from the start.
-    fn handle(&mut self, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32;
+    /// Carries out a request of the queue; says how many bytes of its writable part were written, from the start.
+    fn handle(
+        &mut self,
+        queue: u16,
+        chain: DescriptorChain<&GuestMemoryMmap>,
+        memory: &GuestMemoryMmap,
+    ) -> u32;
 }
 
 /// How a device's thread starts and ends.
@@ -42,14 +48,16 @@ pub struct QueueThread {
 
 enum Command {
     Serve(Box<Served>),
-    /// Lets go of the queue and of guest memory, then answers.
+    /// Lets go of the queues and of guest memory, then answers.
     Release(Sender<()>),
+    Hold(Sender<Standing>),
     Quit,
 }
 
 struct Served {
     memory: GuestMemoryMmap,
-    queue: ActiveQueue,
+    /// By index.
+    queues: Vec<Option<ActiveQueue>>,
     interrupt: Arc<dyn VirtioInterrupt>,
 }
 
@@ -70,21 +78,29 @@ impl QueueThread {
         Ok(Self { commands, wake, thread: Some(thread) })
     }
 
-    /// Hands over queue 0.
-    pub fn activate(&self, mut activation: Activation) -> Result<(), ActivateError> {
-        let queue = activation.queues.first_mut().and_then(Option::take);
-        let queue = queue.ok_or(ActivateError::MissingQueue(0))?;
-        let served = Served { memory: activation.memory, queue, interrupt: activation.interrupt };
+    /// Hands over the queues there are, of which the first has to be one.
+    pub fn activate(&self, activation: Activation) -> Result<(), ActivateError> {
+        let Activation { memory, queues, interrupt, .. } = activation;
+        if !matches!(queues.first(), Some(Some(_))) {
+            return Err(ActivateError::MissingQueue(0));
+        }
+        let served = Served { memory, queues, interrupt };
         if self.send(Command::Serve(Box::new(served))) { Ok(()) } else { Err(ActivateError::ThreadGone) }
     }
 
-    /// Returns once the thread has let go of the queue and of guest memory.
+    /// Returns once the thread has let go of the queues and of guest memory.
     pub fn release(&self) {
         let (done, wait) = channel();
+        // An error means that the thread is gone, and its hold on guest memory with it.
         if self.send(Command::Release(done)) {
-            // An error means that the thread is gone, and its hold on guest memory with it.
             let _ = wait.recv();
         }
+    }
+
+    /// Has the thread stand still between two requests.
+    pub fn hold(&self) -> Option<Standing> {
+        let (standing, wait) = channel();
+        if self.send(Command::Hold(standing)) { wait.recv().ok() } else { None }
     }
 
     fn send(&self, command: Command) -> bool {
@@ -111,7 +127,8 @@ struct Server<H> {
 
 /// What an epoll event's data says of its source.
 const WAKE: u64 = 0;
-const DOORBELL: u64 = 1;
+/// The first queue's doorbell; those of the others follow.
+const DOORBELLS: u64 = 1;
 
 impl<H: RequestHandler> Server<H> {
     fn new(handler: H, received: Receiver<Command>, wake: Arc<EventFd>) -> io::Result<Self> {
@@ -121,7 +138,7 @@ impl<H: RequestHandler> Server<H> {
     }
 
     fn run(mut self) -> io::Result<()> {
-        let mut events = [EpollEvent::default(); 2];
+        let mut events = [EpollEvent::default(); 4];
         loop {
             let ready = match self.epoll.wait(-1, &mut events) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -131,7 +148,7 @@ impl<H: RequestHandler> Server<H> {
                 match event.data() {
                     WAKE if self.obey()? == Obeyed::Quit => return Ok(()),
                     WAKE => {}
-                    _ => self.answer(),
+                    doorbell => self.answer(doorbell - DOORBELLS),
                 }
             }
         }
@@ -143,21 +160,27 @@ impl<H: RequestHandler> Server<H> {
         while let Ok(command) = self.received.try_recv() {
             match command {
                 Command::Serve(served) => {
-                    let doorbell = served.queue.doorbell.as_raw_fd();
-                    self.epoll.ctl(
-                        ControlOperation::Add,
-                        doorbell,
-                        EpollEvent::new(EventSet::IN, DOORBELL),
-                    )?;
+                    for (number, queue) in (DOORBELLS..).zip(&served.queues) {
+                        let event = EpollEvent::new(EventSet::IN, number);
+                        self.watch(ControlOperation::Add, queue.as_ref(), event)?;
+                    }
                     self.served = Some(served);
                 }
                 Command::Release(done) => {
-                    if let Some(served) = self.served.take() {
-                        let doorbell = served.queue.doorbell.as_raw_fd();
-                        self.epoll.ctl(ControlOperation::Delete, doorbell, EpollEvent::default())?;
-                    }
+                    self.release()?;
                     // Whoever asked may have stopped waiting.
                     let _ = done.send(());
+                }
+                Command::Hold(standing) => {
+                    let queues = self.served.as_ref().map(|served| served.queues.as_slice());
+                    let progress = queues.unwrap_or_default().iter();
+                    let progress = progress.map(|queue| queue.as_ref().map(ActiveQueue::progress)).collect();
+                    let (hold, held) = hold();
+                    // Whoever asked may have stopped waiting, and the hold goes.
+                    let _ = standing.send(Standing { progress, hold });
+                    if !held.stand() {
+                        self.release()?;
+                    }
                 }
                 Command::Quit => return Ok(Obeyed::Quit),
             }
@@ -165,10 +188,20 @@ impl<H: RequestHandler> Server<H> {
         Ok(Obeyed::GoOn)
     }
 
-    fn answer(&mut self) {
-        if let Some(served) = &mut self.served {
-            let _ = served.queue.doorbell.read();
-            served.drain(&mut self.handler);
+    fn release(&mut self) -> io::Result<()> {
+        let queues = self.served.take().map(|served| served.queues).unwrap_or_default();
+        queues
+            .iter()
+            .try_for_each(|queue| self.watch(ControlOperation::Delete, queue.as_ref(), EpollEvent::default()))
+    }
+
+    fn watch(&self, how: ControlOperation, queue: Option<&ActiveQueue>, event: EpollEvent) -> io::Result<()> {
+        queue.map_or(Ok(()), |queue| self.epoll.ctl(how, queue.doorbell.as_raw_fd(), event))
+    }
+
+    fn answer(&mut self, queue: u64) {
+        if let (Some(served), Ok(index)) = (&mut self.served, u16::try_from(queue)) {
+            served.drain(index, &mut self.handler);
         }
     }
 }
@@ -181,37 +214,42 @@ enum Obeyed {
 
 impl Served {
     /// Answers the requests there are. A queue the guest has spoilt is left until the guest resets it.
-    fn drain(&mut self, handler: &mut impl RequestHandler) {
-        match self.try_drain(handler) {
+    fn drain(&mut self, index: u16, handler: &mut impl RequestHandler) {
+        let Self { memory, queues, interrupt } = self;
+        // None where the doorbell was that of queues released since.
+        let Some(Some(ActiveQueue { queue, doorbell })) = queues.get_mut(usize::from(index)) else { return };
+        let _ = doorbell.read();
+        let answer = |chain: DescriptorChain<&_>| handler.handle(index, chain, memory);
+        match try_drain(queue, memory, answer, || interrupt.used(index)) {
             Ok(Drained::Empty) => {}
             // Should this fail, the counter is full, and the doorbell rung all the same.
-            Ok(Drained::Enough) => drop(self.queue.doorbell.write(1)),
-            Err(_) => self.interrupt.needs_reset(),
+            Ok(Drained::Enough) => drop(doorbell.write(1)),
+            Err(_) => interrupt.needs_reset(),
         }
     }
+}
 
-    /// Answers as many requests as the queue holds: a guest that adds them faster than they are answered
-    /// must not keep the thread from its commands.
-    fn try_drain(&mut self, handler: &mut impl RequestHandler) -> Result<Drained, virtio_queue::Error> {
-        let Self { memory, queue: ActiveQueue { queue, .. }, interrupt } = self;
-        queue.disable_notification(&*memory)?;
-        for _ in 0..queue.size() {
-            let Some(chain) = queue.iter(&*memory)?.next() else {
-                return Ok(if queue.enable_notification(&*memory)? {
-                    Drained::Enough
-                } else {
-                    Drained::Empty
-                });
-            };
-            let head = chain.head_index();
-            let written = handler.handle(chain, memory);
-            queue.add_used(&*memory, head, written)?;
-            if queue.needs_notification(&*memory)? {
-                interrupt.used(0);
-            }
+/// Answers as many requests as the queue holds: a guest that adds them faster than they are answered
+/// must not keep the thread from its commands, or from the other queues.
+fn try_drain<'m>(
+    queue: &mut Queue,
+    memory: &'m GuestMemoryMmap,
+    mut answer: impl FnMut(DescriptorChain<&'m GuestMemoryMmap>) -> u32,
+    interrupt: impl Fn(),
+) -> Result<Drained, virtio_queue::Error> {
+    queue.disable_notification(memory)?;
+    for _ in 0..queue.size() {
+        let Some(chain) = queue.iter(memory)?.next() else {
+            return Ok(if queue.enable_notification(memory)? { Drained::Enough } else { Drained::Empty });
+        };
+        let head = chain.head_index();
+        let written = answer(chain);
+        queue.add_used(memory, head, written)?;
+        if queue.needs_notification(memory)? {
+            interrupt();
         }
-        Ok(Drained::Enough)
     }
+    Ok(Drained::Enough)
 }
 
 #[derive(PartialEq, Eq)]

@@ -57,7 +57,8 @@ impl Host {
 
     pub(crate) fn installation(&self, behaviour: &str) -> Installation {
         let kvm = PathBuf::from("/dev/null");
-        Installation { kvm, kernel_arguments: behaviour.to_owned(), ..Installation::at(&self.root).unwrap() }
+        let installation = Installation::at(&self.root).unwrap();
+        Installation { kvm, kernel_arguments: behaviour.to_owned(), templates: false, ..installation }
     }
 
     /// Below a path too long for a socket's address.
@@ -74,6 +75,7 @@ impl Host {
             image: vec![fs::File::open("/dev/null").unwrap(), fs::File::open("/dev/null").unwrap()],
             scratch: Some(Scratch::Temporary { directory: self.root.join("data"), size: 128 << 20 }),
             limits: HostLimits::default(),
+            from: None,
         }
     }
 }

@@ -84,7 +84,7 @@ impl FakeVmm {
             std::process::abort();
         }
         let stamps = vec![Stamp { step: "fake memory mapped".to_owned(), at: 1 }];
-        self.reply(id, Ok(Reply::Launched { stamps }), None);
+        self.reply(id, Ok(Reply::Launched { stamps, clock_behind: 0 }), None);
     }
 
     fn boot(&mut self, port: u32) {

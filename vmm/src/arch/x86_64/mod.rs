@@ -6,3 +6,4 @@ pub mod layout;
 pub mod mp_table;
 pub mod pvh;
 pub mod registers;
+pub mod state;

@@ -54,7 +54,8 @@ pub(super) const EVERY_THREAD: &[Call] = &[
     call(libc::SYS_brk),
     call(libc::SYS_munmap),
     call(libc::SYS_mremap),
-    call(libc::SYS_madvise),
+    when(libc::SYS_madvise, &[Is(2, libc::MADV_DONTNEED as u32)]),
+    when(libc::SYS_madvise, &[Is(2, MADV_GUARD_INSTALL)]),
     when(libc::SYS_mmap, &[Lacks(2, EXECUTABLE)]),
     when(libc::SYS_mprotect, &[Lacks(2, EXECUTABLE)]),
     // Locks, channels, joining of threads.
@@ -116,6 +117,26 @@ pub(super) const MAIN: &[Call] = &[
     when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NAME as u32)]),
     when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NO_NEW_PRIVS as u32)]),
     when(libc::SYS_seccomp, &[Is(0, libc::SECCOMP_SET_MODE_FILTER)]),
+    // The state of a VM that is saved, and its file.
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_IRQCHIP)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_CLOCK)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_REGS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_SREGS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_MSRS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_LAPIC)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_CPUID2)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_MP_STATE)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_VCPU_EVENTS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_DEBUGREGS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_XSAVE)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_XCRS)]),
+    call(libc::SYS_pwrite64),
+    // The process that copies a running VM's memory: its start, its end, and what it does.
+    call(libc::SYS_fork),
+    when(libc::SYS_prctl, &[Is(0, libc::PR_SET_PDEATHSIG as u32)]),
+    call(libc::SYS_pidfd_open),
+    call(libc::SYS_pidfd_send_signal),
+    call(libc::SYS_waitid),
     // Kicks that take the vCPUs out of the guest: see vcpu::RunningVcpus::stop.
     call(libc::SYS_tgkill),
 ];
@@ -128,6 +149,15 @@ pub(super) const VCPU: &[Call] = &[
     when(libc::SYS_ioctl, &[Is(1, KVM_SET_GSI_ROUTING)]),
     call(libc::SYS_eventfd2),
     when(libc::SYS_fcntl, &[Is(1, libc::F_DUPFD_CLOEXEC as u32)]),
+];
+
+pub(super) const BALLOON: &[Call] = &[
+    // Its doorbells and commands.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+    // Free pages: those of memory that is private, which every thread may give back, and those of a file.
+    when(libc::SYS_madvise, &[Is(2, libc::MADV_REMOVE as u32)]),
 ];
 
 pub(super) const BLK: &[Call] = &[
@@ -172,6 +202,9 @@ pub(super) const VSOCK: &[Call] = &[
     call(libc::SYS_shutdown),
 ];
 
+/// What newer versions of glibc guard a thread's stack with (linux/mman.h, since Linux 6.13).
+const MADV_GUARD_INSTALL: u32 = 102;
+
 /// What libc starts a thread with (glibc, nptl/pthread_create.c).
 const THREAD_FLAGS: u32 = (libc::CLONE_VM
     | libc::CLONE_FS
@@ -186,6 +219,18 @@ const THREAD_FLAGS: u32 = (libc::CLONE_VM
 // linux/kvm.h
 const KVM_RUN: u32 = 0xae80;
 const KVM_SET_GSI_ROUTING: u32 = 0x4008_ae6a;
+const KVM_GET_CLOCK: u32 = 0x8030_ae7c;
+const KVM_GET_REGS: u32 = 0x8090_ae81;
+const KVM_GET_SREGS: u32 = 0x8138_ae83;
+const KVM_GET_LAPIC: u32 = 0x8400_ae8e;
+const KVM_GET_MP_STATE: u32 = 0x8004_ae98;
+const KVM_GET_VCPU_EVENTS: u32 = 0x8040_ae9f;
+const KVM_GET_DEBUGREGS: u32 = 0x8080_aea1;
+const KVM_GET_XSAVE: u32 = 0x9000_aea4;
+const KVM_GET_XCRS: u32 = 0x8188_aea6;
+const KVM_GET_MSRS: u32 = 0xc008_ae88;
+const KVM_GET_CPUID2: u32 = 0xc008_ae91;
+const KVM_GET_IRQCHIP: u32 = 0xc208_ae62;
 const KVM_IRQFD: u32 = 0x4020_ae76;
 const KVM_IOEVENTFD: u32 = 0x4040_ae79;
 

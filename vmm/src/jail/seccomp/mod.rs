@@ -16,6 +16,7 @@ pub enum Thread {
     /// Serves the supervisor, and starts the threads of disks added to the running VM.
     Main,
     Vcpu,
+    Balloon,
     Blk,
     Pmem,
     Rng,
@@ -28,6 +29,7 @@ impl Thread {
         match self {
             Self::Main => "main",
             Self::Vcpu => "vcpu",
+            Self::Balloon => "balloon",
             Self::Blk => "blk",
             Self::Pmem => "pmem",
             Self::Rng => "rng",
@@ -41,6 +43,7 @@ impl Thread {
             // thread has to be allowed too.
             Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK],
             Self::Vcpu => &[allowed::EVERY_THREAD, allowed::VCPU],
+            Self::Balloon => &[allowed::EVERY_THREAD, allowed::BALLOON],
             Self::Blk => &[allowed::EVERY_THREAD, allowed::BLK],
             Self::Pmem => &[allowed::EVERY_THREAD, allowed::PMEM],
             Self::Rng => &[allowed::EVERY_THREAD, allowed::RNG],

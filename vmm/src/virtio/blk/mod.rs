@@ -13,7 +13,7 @@ use std::io;
 pub use disk::{Access, Disk, DiskError, disk_file};
 use request::Requests;
 
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::queue_thread::{QueueThread, ThreadPlan};
 
 /// virtio 1.3 §5.
@@ -87,6 +87,10 @@ impl VirtioDevice for Blk {
 
     fn reset(&mut self) {
         self.thread.release();
+    }
+
+    fn hold(&mut self) -> Option<Standing> {
+        self.thread.hold()
     }
 }
 

@@ -116,7 +116,7 @@ impl Requests {
 }
 
 impl RequestHandler for Requests {
-    fn handle(&mut self, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
+    fn handle(&mut self, _: u16, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
         let Ok(Buffers { readable, writable }) = Buffers::of(chain, memory) else { return 0 };
         // Without a place for the status the driver can't be told anything.
         let Some((data_in, status)) =

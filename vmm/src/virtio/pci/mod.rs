@@ -15,6 +15,9 @@
 mod doorbell_area;
 mod interrupts;
 mod registers;
+mod state;
+#[cfg(test)]
+mod state_tests;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -24,12 +27,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vm_memory::GuestMemoryMmap;
 
+use crate::hold::Hold;
 use crate::pci::msix::{self, Msix};
-use crate::pci::{Capability, Identity, PciFunction, Resources};
+use crate::pci::{Capability, Identity, PciFunction, Resources, RestoreError};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::pci::doorbell_area::DoorbellArea;
 use crate::virtio::pci::interrupts::Interrupts;
 use crate::virtio::pci::registers::{COMMON_LENGTH, Selectors};
+use crate::virtio::pci::state::VirtioState;
 use crate::virtio::pci::status::StatusMachine;
 
 const COMMON: u64 = 0x0000;
@@ -165,6 +170,30 @@ impl PciFunction for VirtioPci {
             }
             _ => {}
         }
+    }
+
+    fn save(&self) -> (Vec<u8>, Option<Hold>) {
+        let DriverSide { selectors, machine } = &mut *self.driver_side();
+        let (driver, hold) = machine.save();
+        let state = VirtioState {
+            device_type: self.device_type,
+            selectors: selectors.0,
+            driver,
+            msix: self.interrupts.msix.save(),
+        };
+        // It fails only where there is no more memory, which ends the process.
+        (postcard::to_allocvec(&state).unwrap_or_default(), hold)
+    }
+
+    fn restore(&self, state: &[u8]) -> Result<(), RestoreError> {
+        let state: VirtioState = postcard::from_bytes(state).map_err(|_| RestoreError)?;
+        if state.device_type != self.device_type {
+            return Err(RestoreError);
+        }
+        self.interrupts.msix.restore(&state.msix)?;
+        let DriverSide { selectors, machine } = &mut *self.driver_side();
+        selectors.0 = state.selectors;
+        machine.restore(&state.driver)
     }
 
     fn remove(&self) {

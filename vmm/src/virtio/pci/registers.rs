@@ -1,5 +1,6 @@
 //! The common configuration structure (virtio 1.3 §4.1.4.3): the driver's registers on the status machine.
 
+use super::state::SelectorsState;
 use super::status::{QueueSetup, StatusMachine};
 
 /// Up to and with `queue_device`: what follows belongs to features that are not offered.
@@ -7,11 +8,7 @@ pub(super) const COMMON_LENGTH: u64 = 0x38;
 
 /// Which words of the feature bits and which queue the other registers show.
 #[derive(Default)]
-pub(super) struct Selectors {
-    device_features: u32,
-    driver_features: u32,
-    queue: u16,
-}
+pub(super) struct Selectors(pub(super) SelectorsState);
 
 impl Selectors {
     pub(super) fn read(&self, machine: &StatusMachine, offset: u64, data: &mut [u8]) {
@@ -25,24 +22,24 @@ impl Selectors {
     /// All registers, one behind the other.
     fn registers(&self, machine: &StatusMachine) -> Vec<u8> {
         let interrupts = &machine.interrupts;
-        let queue = machine.queue(self.queue);
+        let queue = machine.queue(self.0.queue);
         let queue_field = |field: fn(&QueueSetup) -> u64| queue.map_or(0, field).to_le_bytes();
         // Configurations never change while a device exists.
         let config_generation = 0;
         let mut registers = Vec::with_capacity(0x38);
-        registers.extend(self.device_features.to_le_bytes());
-        registers.extend(word_of(machine.offered_features(), self.device_features).to_le_bytes());
-        registers.extend(self.driver_features.to_le_bytes());
-        registers.extend(word_of(machine.driver_features(), self.driver_features).to_le_bytes());
+        registers.extend(self.0.device_features.to_le_bytes());
+        registers.extend(word_of(machine.offered_features(), self.0.device_features).to_le_bytes());
+        registers.extend(self.0.driver_features.to_le_bytes());
+        registers.extend(word_of(machine.driver_features(), self.0.driver_features).to_le_bytes());
         registers.extend(interrupts.config_vector().to_le_bytes());
         registers.extend(machine.queue_count().to_le_bytes());
         registers.extend([machine.status(), config_generation]);
-        registers.extend(self.queue.to_le_bytes());
+        registers.extend(self.0.queue.to_le_bytes());
         registers.extend(queue.map_or(0, |queue| queue.size).to_le_bytes());
-        registers.extend(interrupts.queue_vector(self.queue).to_le_bytes());
+        registers.extend(interrupts.queue_vector(self.0.queue).to_le_bytes());
         registers.extend(queue.map_or(0, |queue| u16::from(queue.enabled)).to_le_bytes());
         // queue_notify_off: doorbells are in the order of the queues.
-        registers.extend(queue.map_or(0, |_| self.queue).to_le_bytes());
+        registers.extend(queue.map_or(0, |_| self.0.queue).to_le_bytes());
         registers.extend(queue_field(|queue| queue.descriptor_table));
         registers.extend(queue_field(|queue| queue.available_ring));
         registers.extend(queue_field(|queue| queue.used_ring));
@@ -62,10 +59,10 @@ impl Selectors {
     fn write_short(&mut self, machine: &mut StatusMachine, offset: u64, value: u16) {
         match offset {
             0x10 => machine.interrupts.set_config_vector(value),
-            0x16 => self.queue = value,
-            0x1a => machine.interrupts.set_queue_vector(self.queue, value),
+            0x16 => self.0.queue = value,
+            0x1a => machine.interrupts.set_queue_vector(self.0.queue, value),
             0x18 | 0x1c => {
-                if let Some(queue) = machine.writable_queue(self.queue) {
+                if let Some(queue) = machine.writable_queue(self.0.queue) {
                     match offset {
                         0x18 => queue.size = value,
                         _ => queue.enabled = value == 1,
@@ -78,16 +75,16 @@ impl Selectors {
 
     fn write_long(&mut self, machine: &mut StatusMachine, offset: u64, value: u32) {
         match offset {
-            0x00 => self.device_features = value,
-            0x08 => self.driver_features = value,
+            0x00 => self.0.device_features = value,
+            0x08 => self.0.driver_features = value,
             0x0c => {
                 let features = machine.driver_features();
-                if let Some(features) = with_word(features, self.driver_features, value) {
+                if let Some(features) = with_word(features, self.0.driver_features, value) {
                     machine.set_driver_features(features);
                 }
             }
             0x20..0x38 => {
-                let Some(queue) = machine.writable_queue(self.queue) else { return };
+                let Some(queue) = machine.writable_queue(self.0.queue) else { return };
                 let address = match offset & !7 {
                     0x20 => &mut queue.descriptor_table,
                     0x28 => &mut queue.available_ring,

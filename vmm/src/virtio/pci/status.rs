@@ -8,7 +8,10 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::interrupts::Interrupts;
-use crate::virtio::device::{Activation, ActiveQueue, VirtioDevice, VirtioInterrupt};
+use super::state::{DriverState, QueueState};
+use crate::hold::Hold;
+use crate::pci::RestoreError;
+use crate::virtio::device::{Activation, ActiveQueue, Standing, VirtioDevice, VirtioInterrupt};
 
 pub(super) const ACKNOWLEDGE: u8 = 1;
 pub(super) const DRIVER: u8 = 2;
@@ -48,11 +51,21 @@ pub(super) struct QueueSetup {
     pub(super) descriptor_table: u64,
     pub(super) available_ring: u64,
     pub(super) used_ring: u64,
+    /// How far a saved VM's device had got in the available and the used ring; both zero otherwise.
+    progress: (u16, u16),
 }
 
 impl QueueSetup {
     fn new(most: u16) -> Self {
-        Self { most, size: most, enabled: false, descriptor_table: 0, available_ring: 0, used_ring: 0 }
+        Self {
+            most,
+            size: most,
+            enabled: false,
+            descriptor_table: 0,
+            available_ring: 0,
+            used_ring: 0,
+            progress: (0, 0),
+        }
     }
 
     /// The queue, if its size is a power of two the device allows and its parts are aligned and in memory.
@@ -63,6 +76,9 @@ impl QueueSetup {
         queue.try_set_avail_ring_address(GuestAddress(self.available_ring)).ok()?;
         queue.try_set_used_ring_address(GuestAddress(self.used_ring)).ok()?;
         queue.set_event_idx(event_idx);
+        let (next_avail, next_used) = self.progress;
+        queue.set_next_avail(next_avail);
+        queue.set_next_used(next_used);
         queue.set_ready(true);
         // The library takes an available ring at zero for a queue that was never set up.
         (self.available_ring != 0 && queue.is_valid(memory)).then_some(queue)
@@ -155,7 +171,7 @@ impl StatusMachine {
         }
         self.status |= bit;
         if bit == DRIVER_OK {
-            self.activate();
+            self.activate(false);
         }
     }
 
@@ -164,13 +180,14 @@ impl StatusMachine {
     }
 
     /// Hands the queues to the device, or asks for a reset where that cannot be.
-    fn activate(&mut self) {
+    fn activate(&mut self, resumed: bool) {
         let activated = self.active_queues().is_some_and(|queues| {
             let activation = Activation {
                 memory: self.memory.clone(),
                 features: self.driver_features,
                 queues,
                 interrupt: Arc::clone(&self.interrupts) as Arc<dyn VirtioInterrupt>,
+                resumed,
             };
             self.device.activate(activation).is_ok()
         });
@@ -194,6 +211,77 @@ impl StatusMachine {
                 Some(Some(ActiveQueue { queue, doorbell: Arc::clone(doorbell) }))
             })
             .collect()
+    }
+
+    /// Has the device stand still, if it holds its queues.
+    pub(super) fn save(&mut self) -> (DriverState, Option<Hold>) {
+        let standing = if self.active { self.device.hold() } else { None };
+        let (progress, hold) = match standing {
+            Some(Standing { progress, hold }) => (progress, Some(hold)),
+            None => (Vec::new(), None),
+        };
+        for (setup, progress) in self.queues.iter_mut().zip(progress) {
+            setup.progress = progress.unwrap_or(setup.progress);
+        }
+        let queues = (0u16..).zip(&self.queues).map(|(index, setup)| QueueState {
+            size: setup.size,
+            enabled: setup.enabled,
+            descriptor_table: setup.descriptor_table,
+            available_ring: setup.available_ring,
+            used_ring: setup.used_ring,
+            vector: self.interrupts.queue_vector(index),
+            progress: setup.progress,
+        });
+        let state = DriverState {
+            status: self.status(),
+            features: self.driver_features,
+            config_vector: self.interrupts.config_vector(),
+            queues: queues.collect(),
+        };
+        (state, hold)
+    }
+
+    /// Goes on with the driver of a saved VM, whom nothing escapes: the device looks into each queue once more, and calls
+    /// for each, for what was rung or raised last may not have arrived.
+    pub(super) fn restore(&mut self, state: &DriverState) -> Result<(), RestoreError> {
+        if self.status != 0 || state.queues.len() != self.queues.len() {
+            return Err(RestoreError);
+        }
+        self.driver_features = state.features;
+        self.interrupts.set_config_vector(state.config_vector);
+        for ((index, setup), saved) in (0u16..).zip(&mut self.queues).zip(&state.queues) {
+            self.interrupts.set_queue_vector(index, saved.vector);
+            *setup = QueueSetup {
+                most: setup.most,
+                size: saved.size,
+                enabled: saved.enabled,
+                descriptor_table: saved.descriptor_table,
+                available_ring: saved.available_ring,
+                used_ring: saved.used_ring,
+                progress: saved.progress,
+            };
+        }
+        self.status = state.status & !NEEDS_RESET;
+        if state.status & NEEDS_RESET != 0 {
+            self.interrupts.needs_reset();
+        } else if self.status & DRIVER_OK != 0 {
+            if !self.are_features_acceptable() {
+                return Err(RestoreError);
+            }
+            self.activate(true);
+            self.wake_both_sides();
+        }
+        Ok(())
+    }
+
+    fn wake_both_sides(&self) {
+        for ((index, setup), doorbell) in (0u16..).zip(&self.queues).zip(&self.doorbells) {
+            if setup.enabled {
+                // A counter that is full has been rung.
+                let _ = doorbell.write(1);
+                self.interrupts.used(index);
+            }
+        }
     }
 
     fn reset(&mut self) {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use virtio_queue::QueueT;
 
 use crate::pci::Slot;
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::mock_driver::*;
 
 const F_OWN: u64 = 1 << 5;
@@ -51,6 +51,10 @@ impl VirtioDevice for Recorder {
     fn reset(&mut self) {
         *self.resets.lock().unwrap() += 1;
         *self.activation.lock().unwrap() = None;
+    }
+
+    fn hold(&mut self) -> Option<Standing> {
+        None
     }
 }
 

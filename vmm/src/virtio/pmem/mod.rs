@@ -10,7 +10,7 @@ use virtio_queue::DescriptorChain;
 use vm_memory::GuestMemoryMmap;
 
 use crate::virtio::chain::Buffers;
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::queue_thread::{QueueThread, RequestHandler, ThreadPlan};
 
 /// virtio 1.3 §5.
@@ -61,13 +61,17 @@ impl VirtioDevice for Pmem {
     fn reset(&mut self) {
         self.thread.release();
     }
+
+    fn hold(&mut self) -> Option<Standing> {
+        self.thread.hold()
+    }
 }
 
 struct Flushes;
 
 impl RequestHandler for Flushes {
     /// The request is its type, the response 0 for success (virtio 1.3 §5.19.6).
-    fn handle(&mut self, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
+    fn handle(&mut self, _: u16, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
         let Ok(Buffers { readable, writable }) = Buffers::of(chain, memory) else { return 0 };
         let response: u32 = match readable.copy_out().map(u32::from_le_bytes) {
             Some(T_FLUSH) => 0,

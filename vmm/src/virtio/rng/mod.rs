@@ -7,7 +7,7 @@ use virtio_queue::DescriptorChain;
 use vm_memory::GuestMemoryMmap;
 
 use crate::virtio::chain::Buffers;
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::queue_thread::{QueueThread, RequestHandler, ThreadPlan};
 
 /// virtio 1.3 §5.
@@ -50,12 +50,16 @@ impl VirtioDevice for Rng {
     fn reset(&mut self) {
         self.thread.release();
     }
+
+    fn hold(&mut self) -> Option<Standing> {
+        self.thread.hold()
+    }
 }
 
 struct Entropy;
 
 impl RequestHandler for Entropy {
-    fn handle(&mut self, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
+    fn handle(&mut self, _: u16, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
         let Ok(buffers) = Buffers::of(chain, memory) else { return 0 };
         let mut random = [0; MOST];
         // Up to 256 bytes getrandom(2) neither fails nor gives fewer, once the host's generator is seeded.

@@ -61,7 +61,10 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new() -> (Self, Slot) {
-        let machine = MockMachine::new();
+        Self::with(MockMachine::new())
+    }
+
+    pub(super) fn with(machine: MockMachine) -> (Self, Slot) {
         let (sender, arrivals) = channel();
         let ending = Arc::new(Ending::new().unwrap());
         let sink = Arc::new(Supervisor(Mutex::new(sender)));
@@ -104,6 +107,11 @@ impl<'m> Guest<'m> {
         let mut driver = MockDriver::bind(&host.machine, slot);
         driver.start(F_VERSION_1 | F_EVENT_IDX | F_STREAM, &QUEUE_SIZES);
         Self { driver, given: VecDeque::new() }
+    }
+
+    /// Goes on with the device of another machine.
+    pub(super) fn moved_to(self, host: &Host) -> Guest<'_> {
+        Guest { driver: self.driver.moved_to(&host.machine), given: self.given }
     }
 
     pub(super) fn give_buffers(&mut self, count: u16) {

@@ -25,7 +25,7 @@ use vmm_api::{EndReason, GUEST_CID};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::ending::Ending;
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
+use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use streams::{AnnouncedPorts, Command, CommandSender};
 pub use streams::{ConnectError, StreamSink, VsockHandle};
 use worker::Worker;
@@ -39,6 +39,7 @@ const F_STREAM: u64 = 1 << 0;
 /// virtio 1.3 §5.10.2.
 const QUEUE_RX: usize = 0;
 const QUEUE_TX: usize = 1;
+const QUEUE_EVENT: usize = 2;
 
 /// Receive, transmit, event. Linux keeps the whole receive queue filled, with 4 KiB for each descriptor.
 const QUEUE_SIZES: [u16; 3] = [128, 128, 16];
@@ -109,12 +110,18 @@ impl VirtioDevice for Vsock {
         }
     }
 
+    /// All streams end.
     fn reset(&mut self) {
         let (done, wait) = channel();
+        // An error means that the thread is gone, and its hold on guest memory with it.
         if self.commands.send(Command::Reset(done)) {
-            // An error means that the thread is gone, and its hold on guest memory with it.
             let _ = wait.recv();
         }
+    }
+
+    fn hold(&mut self) -> Option<Standing> {
+        let (standing, wait) = channel();
+        if self.commands.send(Command::Hold(standing)) { wait.recv().ok() } else { None }
     }
 }
 

@@ -1,11 +1,13 @@
 //! All streams of the device: which packet belongs to which, and whose turn it is to send.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use vmm_api::{GUEST_CID, RequestId};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
@@ -48,13 +50,24 @@ pub(super) struct Muxer {
     /// Streams with something to send, in turn.
     turns: VecDeque<StreamId>,
     resets: VecDeque<Header>,
+    /// The guest has been told that all its streams are gone, and may not have heard.
+    telling: bool,
     next_id: StreamId,
     next_port: u32,
 }
 
 impl Muxer {
-    pub(super) fn new(epoll: Arc<Epoll>, sink: Arc<dyn StreamSink>, announced: AnnouncedPorts) -> Self {
-        Self {
+    /// Ports are counted from a random one: a guest that goes on from a saved one may still remember streams of that
+    /// one's host, and would refuse theirs.
+    pub(super) fn new(
+        epoll: Arc<Epoll>,
+        sink: Arc<dyn StreamSink>,
+        announced: AnnouncedPorts,
+    ) -> io::Result<Self> {
+        let mut random = [0; 4];
+        // So few bytes come whole (getrandom(2)).
+        getrandom(&mut random, GetRandomFlags::empty())?;
+        Ok(Self {
             epoll,
             sink,
             announced,
@@ -63,9 +76,10 @@ impl Muxer {
             asked: BTreeMap::new(),
             turns: VecDeque::new(),
             resets: VecDeque::new(),
+            telling: false,
             next_id: 0,
-            next_port: FIRST_PORT,
-        }
+            next_port: FIRST_PORT + (u32::from_le_bytes(random) >> 1),
+        })
     }
 
     /// Begins a connection to the guest; the sink hears how it ends.
@@ -159,9 +173,21 @@ impl Muxer {
         }
         match self.by_ports.get(&header.ports()) {
             Some(&id) => self.packet_of_stream(id, header, packet),
-            None if header.op == op::REQUEST => self.accept(header),
+            None if header.op == op::REQUEST => {
+                self.telling = false;
+                self.accept(header);
+            }
+            // Of a stream that is gone. A reset would have the guest take its end for the host's wish, and not for what
+            // it is about to hear of.
+            None if self.telling => {}
             None => self.refuse(header),
         }
+    }
+
+    /// The driver is one that went on from a saved VM, and is told that its streams are gone. It has heard that when it
+    /// opens another.
+    pub(super) fn driver_resumed(&mut self) {
+        self.telling = true;
     }
 
     /// Answers with a reset. A reset itself is never answered (virtio 1.3 §5.10.6.6).
@@ -243,6 +269,11 @@ impl Muxer {
         }
     }
 
+    /// The guest could not answer for so long.
+    pub(super) fn stood_still(&mut self, duration: Duration) {
+        self.asked.values_mut().for_each(|asked| asked.deadline += duration);
+    }
+
     /// The driver is gone, and with it all it knew.
     pub(super) fn driver_gone(&mut self) {
         let known: Vec<_> = self.by_ports.values().copied().collect();
@@ -252,6 +283,7 @@ impl Muxer {
         }
         self.turns.clear();
         self.resets.clear();
+        self.telling = false;
     }
 
     fn give_turn(&mut self, id: StreamId) {

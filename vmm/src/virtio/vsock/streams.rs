@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vmm_api::RequestId;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::virtio::device::Activation;
+use crate::virtio::device::{Activation, Standing};
 
 /// Takes the supervisor's ends of streams. Called on the vsock device's thread, which waits meanwhile.
 pub trait StreamSink: Send + Sync {
@@ -77,6 +77,7 @@ pub(super) enum Command {
     Activate(Box<Activation>),
     /// Let go of queues and guest memory, then answer.
     Reset(Sender<()>),
+    Hold(Sender<Standing>),
     Connect {
         request: RequestId,
         port: u32,

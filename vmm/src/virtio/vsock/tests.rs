@@ -14,7 +14,7 @@ use super::mock_guest::{Guest, Host, PORTS, SEND, connected, packet};
 use super::muxer::MAX_STREAMS;
 use super::packet::{HOST_CID, Header, Ports, Shutdown, op};
 use super::{ConnectError, QUEUE_SIZES};
-use crate::virtio::mock_driver::{F_EVENT_IDX, F_VERSION_1};
+use crate::virtio::mock_driver::{F_EVENT_IDX, F_VERSION_1, MockMachine};
 
 fn read_all(stream: &mut UnixStream) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -402,4 +402,32 @@ proptest! {
             accepted
         });
     }
+}
+
+/// virtio 1.3 §5.10.6.7.
+#[test]
+fn a_guest_that_goes_on_elsewhere_is_told_that_its_streams_are_gone() {
+    const EVENTS: u16 = 2;
+    const BUFFER: u64 = 0x90_0000;
+    let (host, slot) = Host::new();
+    let (mut guest, mut stream) = connected(&host, slot);
+    guest.driver.write_memory(BUFFER, &[0xff; 4]);
+    let head = guest.driver.push(EVENTS, &[(BUFFER, 4, true)]);
+    let (state, holds) = host.machine.pci.save();
+    drop(holds);
+    assert_eq!(read_all(&mut stream), b"", "the stream ends with the machine");
+
+    let (elsewhere, _) = Host::with(MockMachine::with_memory(host.machine.memory.clone()));
+    elsewhere.machine.pci.restore(&state).unwrap();
+    elsewhere.handle.listen(PORTS.host);
+    let mut guest = guest.moved_to(&elsewhere);
+    assert_eq!(guest.driver.wait_used(EVENTS), (head, 4));
+    assert_eq!(guest.driver.read_memory(BUFFER, 4), [0; 4]);
+    // Before it has heard, it says more on the old stream: no reset comes before the answer to what is new.
+    guest.write(PORTS, b"lost");
+    let fresh = Ports { guest: 41_000, ..PORTS };
+    guest.say(fresh, op::REQUEST);
+    guest.expect(op::RESPONSE);
+    guest.write(PORTS, b"wrong");
+    guest.expect(op::RST);
 }

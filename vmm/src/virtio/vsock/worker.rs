@@ -15,9 +15,10 @@ use vmm_sys_util::eventfd::EventFd;
 use super::muxer::{Muxer, StreamId};
 use super::packet::Packet;
 use super::streams::{AnnouncedPorts, Command, ConnectError, StreamSink};
-use super::{QUEUE_RX, QUEUE_TX};
+use super::{QUEUE_EVENT, QUEUE_RX, QUEUE_TX};
+use crate::hold::hold;
 use crate::virtio::chain::Buffers;
-use crate::virtio::device::{Activation, ActiveQueue, VirtioInterrupt};
+use crate::virtio::device::{Activation, ActiveQueue, Standing, VirtioInterrupt};
 
 /// epoll tokens of what is no stream; a stream's number never gets there.
 const COMMANDS: StreamId = StreamId::MAX;
@@ -44,6 +45,8 @@ struct Driver {
     memory: GuestMemoryMmap,
     receive: ActiveQueue,
     transmit: ActiveQueue,
+    /// A driver may do without.
+    event: Option<ActiveQueue>,
     interrupt: Arc<dyn VirtioInterrupt>,
 }
 
@@ -56,7 +59,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let epoll = Arc::new(Epoll::new()?);
         watch(&epoll, &command_event, COMMANDS)?;
-        let muxer = Muxer::new(Arc::clone(&epoll), Arc::clone(&sink), announced);
+        let muxer = Muxer::new(Arc::clone(&epoll), Arc::clone(&sink), announced)?;
         Ok(Self { epoll, commands, command_event, sink, muxer, driver: None })
     }
 
@@ -113,6 +116,16 @@ impl Worker {
                     // Whoever asked may have given up waiting.
                     let _ = done.send(());
                 }
+                Ok(Command::Hold(standing)) => {
+                    let (hold, held) = hold();
+                    let since = Instant::now();
+                    // Whoever asked may have given up waiting, and the hold goes.
+                    let _ = standing.send(Standing { progress: self.progress(), hold });
+                    if !held.stand() {
+                        self.deactivate()?;
+                    }
+                    self.muxer.stood_still(since.elapsed());
+                }
                 Ok(Command::Connect { request, port }) if self.driver.is_some() => {
                     self.muxer.connect(request, port);
                 }
@@ -127,27 +140,39 @@ impl Worker {
 
     fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
         let mut take = |index: usize| activation.queues.get_mut(index).and_then(Option::take);
-        let (Some(receive), Some(transmit)) = (take(QUEUE_RX), take(QUEUE_TX)) else {
+        let (Some(receive), Some(transmit), event) = (take(QUEUE_RX), take(QUEUE_TX), take(QUEUE_EVENT))
+        else {
             return Ok(());
         };
         watch(&self.epoll, &receive.doorbell, DOORBELL_RX)?;
         watch(&self.epoll, &transmit.doorbell, DOORBELL_TX)?;
-        let Activation { memory, interrupt, .. } = activation;
-        self.driver = Some(Driver { memory, receive, transmit, interrupt });
+        let Activation { memory, interrupt, resumed, .. } = activation;
+        let mut driver = Driver { memory, receive, transmit, event, interrupt };
+        // What cannot be told by an event shows when the guest next uses a stream, which is refused.
+        if resumed {
+            self.muxer.driver_resumed();
+            if driver.tell_streams_are_gone().is_err() {
+                driver.interrupt.needs_reset();
+            }
+        }
+        self.driver = Some(driver);
         Ok(())
     }
 
+    /// By index.
+    fn progress(&self) -> Vec<Option<(u16, u16)>> {
+        let Some(Driver { receive, transmit, event, .. }) = &self.driver else { return Vec::new() };
+        let event = event.as_ref().map(ActiveQueue::progress);
+        vec![Some(receive.progress()), Some(transmit.progress()), event]
+    }
+
     fn deactivate(&mut self) -> io::Result<()> {
-        if let Some(driver) = self.driver.take() {
-            for queue in [&driver.receive, &driver.transmit] {
-                self.epoll.ctl(
-                    ControlOperation::Delete,
-                    queue.doorbell.as_raw_fd(),
-                    EpollEvent::default(),
-                )?;
-            }
-            self.muxer.driver_gone();
+        let Some(Driver { receive, transmit, .. }) = self.driver.take() else { return Ok(()) };
+        for queue in [&receive, &transmit] {
+            let doorbell = queue.doorbell.as_raw_fd();
+            self.epoll.ctl(ControlOperation::Delete, doorbell, EpollEvent::default())?;
         }
+        self.muxer.driver_gone();
         Ok(())
     }
 
@@ -167,6 +192,21 @@ impl Worker {
 }
 
 impl Driver {
+    /// virtio 1.3 §5.10.6.7: the guest is to end its streams, its listeners stay.
+    fn tell_streams_are_gone(&mut self) -> Result<(), virtio_queue::Error> {
+        const TRANSPORT_RESET: [u8; 4] = [0; 4];
+        let Some(ActiveQueue { queue, .. }) = &mut self.event else { return Ok(()) };
+        let Some(chain) = next_chain(queue, &self.memory)? else { return Ok(()) };
+        let head = chain.head_index();
+        let written = match Buffers::of(chain, &self.memory) {
+            Ok(buffers) => buffers.writable.copy_in(&TRANSPORT_RESET),
+            Err(_) => 0,
+        };
+        queue.add_used(&self.memory, head, u32::try_from(written).unwrap_or(0))?;
+        self.interrupt.used(u16::try_from(QUEUE_EVENT).unwrap_or(u16::MAX));
+        Ok(())
+    }
+
     /// Serves both queues; tells whether either has more to do.
     fn serve(&mut self, muxer: &mut Muxer) -> Result<bool, virtio_queue::Error> {
         let transmit = self.serve_transmit(muxer)?;

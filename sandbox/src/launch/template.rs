@@ -1,0 +1,91 @@
+//! The template a sandbox goes on from: found, or made on first use.
+
+use std::os::fd::OwnedFd;
+
+use vmm_api::{FdIndex, Identity, Launch, Reply, Request};
+
+use super::boot::{adopt, boot};
+use super::error::{LaunchError, LaunchPhase, agent_failed, failed};
+use super::source::{Source, Start, machine};
+use crate::disks::Descriptors;
+use crate::identity;
+use crate::installation::Installation;
+use crate::memory::vm_memory;
+use crate::record::StateDir;
+use crate::templates::{self, Making, Shape, Template, TemplateInfo, Templates};
+use crate::timeline::Timeline;
+use crate::vmm::{Vmm, VmmError};
+
+/// The template for a sandbox's machine, and its key. None where there is to be none, somebody else is making it, or it
+/// cannot be made: a sandbox boots then, and says itself what it lacks.
+pub(super) async fn find_or_make(
+    templates: &Templates,
+    source: &Source<'_>,
+    timeline: &Timeline,
+) -> Option<(String, Template)> {
+    if !source.installation.templates {
+        return None;
+    }
+    let key = templates::key(source.installation, source.shape).ok()?;
+    if let Ok(template) = templates.open(&key) {
+        timeline.mark("template found");
+        return Some((key, template));
+    }
+    let making = templates.make(&key, source.shape).ok()??;
+    make(making, source.installation, source.shape, source.identity).await.ok()?;
+    timeline.mark("template made");
+    let template = templates.open(&key).ok()?;
+    Some((key, template))
+}
+
+/// Makes the template for sandboxes with so many vCPUs and such a limit of memory, in bytes, unless it is there.
+pub async fn build(
+    installation: &Installation,
+    state: &StateDir,
+    vcpus: u8,
+    memory_limit: Option<u64>,
+) -> Result<TemplateInfo, LaunchError> {
+    let shape = Shape { vcpus, memory: vm_memory(memory_limit)? };
+    let templates = Templates::of(state);
+    let key = templates::key(installation, shape).map_err(LaunchError::TemplateFiles)?;
+    if let Ok(there) = templates.find(&key) {
+        return Ok(there);
+    }
+    let making = templates.make(&key, shape).map_err(LaunchError::TemplateFiles)?;
+    let identity = identity::free(&state.records()?);
+    make(making.ok_or(LaunchError::TemplateBusy)?, installation, shape, identity).await?;
+    templates.find(&key).map_err(|error| LaunchError::TemplateFiles(std::io::Error::other(error)))
+}
+
+/// Boots a VM up to an agent that waits, and saves it.
+async fn make(
+    making: Making,
+    installation: &Installation,
+    shape: Shape,
+    identity: Option<Identity>,
+) -> Result<(), LaunchError> {
+    let Template { state, memory } = making.files().map_err(LaunchError::TemplateFiles)?;
+    let mut descriptors = Descriptors::default();
+    let memory_file = Some(descriptors.add(memory));
+    let launch = Launch { memory_file, ..machine(installation, shape, identity, &mut descriptors)? };
+    let start = Start { request: Request::Launch(launch), descriptors: descriptors.passed };
+
+    let program = &installation.vmm;
+    let spawned = Vmm::spawn(program);
+    let (vmm, incoming) =
+        spawned.map_err(|source| LaunchError::Spawn { program: program.clone(), source })?;
+    let timeline = Timeline::default();
+    let begun = boot(vmm.handle(), start, incoming, &timeline).await?;
+    // Nobody's yet, but clones count their time from its clock.
+    let guest = adopt(vmm.handle(), begun, "", &timeline).await?;
+    guest.set_clock().await.map_err(agent_failed)?;
+    drop(guest);
+    let save = Request::Save { state: FdIndex(0) };
+    let saved = vmm.handle().call(save, vec![OwnedFd::from(state)]).await;
+    match saved.map_err(|error| failed(LaunchPhase::Save, error))? {
+        (Reply::Saved, _) => {}
+        _ => return Err(failed(LaunchPhase::Save, VmmError::WrongReply)),
+    }
+    vmm.stop().await;
+    making.finish().map_err(LaunchError::TemplateFiles)
+}

@@ -1,0 +1,70 @@
+//! What shapes a template, and the name that follows from it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use ring::digest::{Context, SHA256};
+use vmm_api::STATE_VERSION;
+
+use crate::installation::Installation;
+use crate::kernel_arguments::command_line;
+
+/// Says which boot of this host it is: with another one, the host's kernel or processor may be others.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// A machine as its guest sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) vcpus: u8,
+    /// In bytes.
+    pub(crate) memory: u64,
+}
+
+/// The name of the template for this shape: hexadecimal, and the same only where all that goes into a booted guest is.
+pub(crate) fn key(installation: &Installation, shape: Shape) -> io::Result<String> {
+    let mut digest = Context::new(&SHA256);
+    digest.update(&fs::read(BOOT_ID)?);
+    digest.update(&STATE_VERSION.to_le_bytes());
+    for file in [&installation.vmm, &installation.kernel, &installation.initramfs] {
+        digest.update(&version_of(file)?);
+    }
+    digest.update(&[shape.vcpus]);
+    digest.update(&shape.memory.to_le_bytes());
+    digest.update(command_line(&installation.kernel_arguments).as_bytes());
+    let name = digest.finish();
+    Ok(name.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Who replaces a file gives it another inode, who writes to it another time.
+fn version_of(file: &Path) -> io::Result<Vec<u8>> {
+    let meta = fs::metadata(file)?;
+    let fields = [meta.dev(), meta.ino(), meta.size()].map(u64::to_le_bytes);
+    let times = [meta.mtime(), meta.mtime_nsec()].map(i64::to_le_bytes);
+    Ok(fields.into_iter().chain(times).flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_shapes_a_guest_shapes_the_name() {
+        let directory = tempfile::tempdir().unwrap();
+        for part in ["bulkhead-vmm", "vmlinux", "initramfs"] {
+            fs::write(directory.path().join(part), part).unwrap();
+        }
+        let installation = Installation::at(directory.path()).unwrap();
+        let shape = Shape { vcpus: 1, memory: 1 << 28 };
+        let first = key(&installation, shape).unwrap();
+        assert_eq!(first.len(), 32);
+        assert_eq!(key(&installation, shape).unwrap(), first);
+        assert_ne!(key(&installation, Shape { vcpus: 2, ..shape }).unwrap(), first);
+        assert_ne!(key(&installation, Shape { memory: 1 << 29, ..shape }).unwrap(), first);
+        let with_argument = Installation { kernel_arguments: "debug".to_owned(), ..installation.clone() };
+        assert_ne!(key(&with_argument, shape).unwrap(), first);
+        fs::write(&installation.initramfs, "another agent").unwrap();
+        assert_ne!(key(&installation, shape).unwrap(), first);
+    }
+}

@@ -1,0 +1,144 @@
+//! Saves a VM, in two steps: first all of it stands, its state at hand; then the state is written down. A VM whose
+//! memory is a file ends with that (a template); any other has its memory copied behind its back and runs on (a
+//! snapshot). Between the steps the supervisor copies the disks.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use crate::arch::state::{ChipState, StateError};
+use crate::hold::Hold;
+use crate::memory_copy::MemoryCopy;
+use crate::pci::BusState;
+use crate::saved::{SavedError, SavedPersistentMemory, SavedVm, Shape};
+use crate::stamps;
+use crate::start::Running;
+use crate::vcpu::Vcpu;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    #[error("only a VM that was started with a file as its memory can be saved for good")]
+    NoMemoryFile,
+    #[error("a VM whose memory is a file cannot be saved and run on")]
+    MemoryFile,
+    #[error("a VM that has disks cannot be saved for good")]
+    Disks,
+    #[error("the VM is being saved")]
+    Busy,
+    #[error("the VM is not held")]
+    NotHeld,
+    #[error("the VM runs no more")]
+    Stopped,
+    #[error("KVM does not give the VM's state")]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Saved(#[from] SavedError),
+    #[error("cannot begin to copy the VM's memory")]
+    Memory(#[source] std::io::Error),
+}
+
+/// A VM that stands, and what it is to go on from. Dropped, its devices give up.
+pub struct Standing {
+    since: Instant,
+    vcpus: Vec<Vcpu>,
+    devices: Vec<Hold>,
+    saved: SavedVm,
+}
+
+/// A copy of a VM's memory on the way, which the VM stood still for so long.
+pub struct Snapshotting {
+    pub copy: MemoryCopy,
+    pub stood: Duration,
+}
+
+/// Has all of the VM stand.
+pub fn hold(running: &mut Running) -> Result<(), SaveError> {
+    if running.standing.is_some() || running.copying.is_some() {
+        return Err(SaveError::Busy);
+    }
+    let since = Instant::now();
+    let vcpus = running.vcpus.as_ref().ok_or(SaveError::Stopped)?.hold();
+    let (pci, devices) = running.machine.pci.save();
+    match state(running, &vcpus, pci) {
+        Ok(saved) => {
+            running.standing = Some(Standing { since, vcpus, devices, saved });
+            Ok(())
+        }
+        Err(error) => {
+            go_on(running, vcpus, devices);
+            Err(error)
+        }
+    }
+}
+
+/// Lets a VM that was held run on.
+pub fn release(running: &mut Running) {
+    if let Some(Standing { vcpus, devices, .. }) = running.standing.take() {
+        go_on(running, vcpus, devices);
+    }
+}
+
+/// Writes down the state of a VM that was held, and lets it run on while its memory is copied. It does so as well if
+/// this fails.
+pub fn snapshot(running: &mut Running, to: &OwnedFd, memory: &OwnedFd) -> Result<Snapshotting, SaveError> {
+    let since = running.standing.as_ref().ok_or(SaveError::NotHeld)?.since;
+    let begun = begin_snapshot(running, to, memory);
+    release(running);
+    Ok(Snapshotting { copy: begun?, stood: since.elapsed() })
+}
+
+fn begin_snapshot(running: &Running, to: &OwnedFd, memory: &OwnedFd) -> Result<MemoryCopy, SaveError> {
+    if running.saving.memory_is_file {
+        return Err(SaveError::MemoryFile);
+    }
+    let standing = running.standing.as_ref().ok_or(SaveError::NotHeld)?;
+    standing.saved.write(to)?;
+    MemoryCopy::begin(&running.machine.memory, memory).map_err(SaveError::Memory)
+}
+
+/// Saves a VM whose memory is a file. It runs no more, whether this succeeds or not, unless it is one that cannot be
+/// saved so.
+pub fn save(running: &mut Running, to: &OwnedFd) -> Result<(), SaveError> {
+    if !running.saving.memory_is_file {
+        return Err(SaveError::NoMemoryFile);
+    }
+    if running.devices.has_disks() || running.file_memory.is_some() {
+        return Err(SaveError::Disks);
+    }
+    hold(running)?;
+    let standing = running.standing.take().ok_or(SaveError::NotHeld)?;
+    running.stop_vcpus();
+    Ok(standing.saved.write(to)?)
+}
+
+fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, SaveError> {
+    // A guest that ends meanwhile has vCPUs that stand for another reason.
+    if vcpus.is_empty() || running.machine.ending.reason().is_some() {
+        return Err(SaveError::Stopped);
+    }
+    let saving = &running.saving;
+    let (taken, chips, vcpus) = stamps::at_one_moment(|moment| {
+        let chips = ChipState::of(&running.vm)?;
+        let vcpus = vcpus.iter().map(|vcpu| vcpu.state(&saving.msrs));
+        Ok::<_, StateError>((moment, chips, vcpus.collect::<Result<_, _>>()?))
+    })?;
+    Ok(SavedVm {
+        shape: Shape { memory: saving.memory, taken },
+        chips,
+        vcpus,
+        console: running.machine.console.state(),
+        disks: running.devices.saved_disks(),
+        persistent_memory: running
+            .devices
+            .persistent_memory()
+            .zip(running.file_memory.as_ref())
+            .map(|(slot, files)| SavedPersistentMemory { slot: slot.number(), length: files.length() }),
+        pci,
+    })
+}
+
+fn go_on(running: &Running, vcpus: Vec<Vcpu>, devices: Vec<Hold>) {
+    devices.into_iter().for_each(Hold::go_on);
+    if let Some(running) = &running.vcpus {
+        running.go_on(vcpus);
+    }
+}

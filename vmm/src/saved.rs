@@ -1,0 +1,130 @@
+//! A VM besides its memory, as it lies in the file of its state: the sections of a
+//! [`StateFile`](vmm_api::StateFile).
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::fstat;
+use rustix::io::{pread, pwrite};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use vmm_api::{MAX_STATE_FILE, StateFile, StateFileError};
+
+use crate::arch::mp_table::MAX_CPUS;
+use crate::arch::state::{ChipState, VcpuState};
+use crate::pci::BusState;
+use crate::platform::console::ConsoleState;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    #[error("cannot read or write the file of a saved VM's state")]
+    File(#[source] std::io::Error),
+    #[error("the file of a saved VM's state cannot be used")]
+    Format(#[from] StateFileError),
+    #[error("the section {0:?} of a saved VM's state makes no sense")]
+    Section(&'static str, #[source] postcard::Error),
+    #[error("a saved VM has 1 to {MAX_CPUS} vCPUs, not {0}")]
+    Vcpus(usize),
+}
+
+pub struct SavedVm {
+    pub shape: Shape,
+    pub chips: ChipState,
+    pub vcpus: Vec<VcpuState>,
+    pub console: ConsoleState,
+    /// By slot.
+    pub disks: Vec<SavedDisk>,
+    pub persistent_memory: Option<SavedPersistentMemory>,
+    pub pci: BusState,
+}
+
+/// A disk, which whoever lets the VM go on brings along again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedDisk {
+    pub serial: String,
+    /// On the PCI bus.
+    pub slot: u8,
+}
+
+/// A disk that is persistent memory, which comes along again too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedPersistentMemory {
+    /// On the PCI bus.
+    pub slot: u8,
+    /// In bytes.
+    pub length: u64,
+}
+
+/// What has to be there before the rest can be put in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Of guest memory, in bytes.
+    pub memory: u64,
+    /// When the guest's clocks stopped, in ns of CLOCK_REALTIME.
+    pub taken: u64,
+}
+
+impl SavedVm {
+    /// Writes to an empty file.
+    pub fn write(&self, to: &OwnedFd) -> Result<(), SavedError> {
+        let mut file = StateFile::default();
+        add(&mut file, "shape", &self.shape)?;
+        add(&mut file, "chips", &self.chips)?;
+        add(&mut file, "vcpus", &self.vcpus)?;
+        add(&mut file, "console", &self.console)?;
+        add(&mut file, "disks", &self.disks)?;
+        add(&mut file, "pmem", &self.persistent_memory)?;
+        add(&mut file, "pci", &self.pci)?;
+        write_all(to, &file.encode()?).map_err(SavedError::File)
+    }
+
+    pub fn read(from: &OwnedFd) -> Result<Self, SavedError> {
+        let file = StateFile::decode(&read_all(from)?)?;
+        let vcpus: Vec<VcpuState> = section(&file, "vcpus")?;
+        if !(1..=usize::from(MAX_CPUS)).contains(&vcpus.len()) {
+            return Err(SavedError::Vcpus(vcpus.len()));
+        }
+        Ok(Self {
+            shape: section(&file, "shape")?,
+            chips: section(&file, "chips")?,
+            vcpus,
+            console: section(&file, "console")?,
+            disks: section(&file, "disks")?,
+            persistent_memory: section(&file, "pmem")?,
+            pci: section(&file, "pci")?,
+        })
+    }
+}
+
+fn add(file: &mut StateFile, name: &'static str, value: &impl Serialize) -> Result<(), SavedError> {
+    let bytes = postcard::to_allocvec(value).map_err(|error| SavedError::Section(name, error))?;
+    file.add(name, bytes);
+    Ok(())
+}
+
+fn section<T: DeserializeOwned>(file: &StateFile, name: &'static str) -> Result<T, SavedError> {
+    postcard::from_bytes(file.section(name)?).map_err(|error| SavedError::Section(name, error))
+}
+
+fn read_all(file: &OwnedFd) -> Result<Vec<u8>, SavedError> {
+    let size = fstat(file).map_err(|error| SavedError::File(error.into()))?.st_size;
+    let size =
+        usize::try_from(size).ok().filter(|size| *size <= MAX_STATE_FILE).ok_or(StateFileError::TooMuch)?;
+    let mut bytes = vec![0; size];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match pread(file, rest, filled as u64).map_err(|error| SavedError::File(error.into()))? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn write_all(file: &OwnedFd, bytes: &[u8]) -> std::io::Result<()> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        written += pwrite(file, rest, written as u64)?;
+    }
+    Ok(())
+}
