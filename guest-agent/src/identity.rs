@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io;
 
 use agent_api::agent::AdoptRequest;
-use rustix::fs::{Mode, OFlags};
 use rustix::system::sethostname;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
@@ -69,19 +68,7 @@ fn reseed(entropy: &[u8]) -> io::Result<()> {
         }
         ioctls::add_entropy(&random, &bytes, chunk.len())?;
     }
-    forget_fetched_ahead();
     Ok(ioctls::reseed(&random)?)
-}
-
-/// Drops what the kernel has of the host's generator, for whom it fetches ahead (drivers/char/hw_random): in a clone it is
-/// what every other has.
-fn forget_fetched_ahead() {
-    let mut left = [0; 256];
-    let generator = rustix::fs::open("/dev/hwrng", OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
-    // Without one there is nothing to forget; and one that has nothing has nothing to forget.
-    if let Ok(generator) = generator {
-        let _ = rustix::io::read(&generator, &mut left);
-    }
 }
 
 #[cfg(test)]
