@@ -113,7 +113,7 @@ impl Snapshotter {
         let (saved, thawed) = tokio::join!(saving, thaw);
         let stood = thawed?;
         match saved? {
-            (Reply::Copied { .. }, _) => Ok(stood),
+            (Reply::Saved, _) => Ok(stood),
             _ => Err(VmmError::WrongReply.into()),
         }
     }

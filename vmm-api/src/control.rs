@@ -58,10 +58,6 @@ pub enum Reply {
     Saved,
     Held,
     Released,
-    /// State and memory are in their files. The guest stood still for so long, in ns.
-    Copied {
-        stood: u64,
-    },
     DiskAdded,
     DiskRemoved,
     /// With one descriptor: the supervisor's end of a stream.

@@ -38,7 +38,8 @@ pub struct Resume {
     pub memory_size: u64,
     /// What [`Request::Save`](crate::Request::Save) wrote.
     pub state: FdIndex,
-    /// The saved VM's [`Launch::memory_file`], or the copy a [`Request::Snapshot`](crate::Request::Snapshot) made. What the guest writes does not get into it.
+    /// The saved VM's [`Launch::memory_file`], or the copy a [`Request::Snapshot`](crate::Request::Snapshot) made. What the
+    /// guest writes does not get into it.
     pub memory: FdIndex,
     /// The disks the saved VM had, by their serials, and others that it did not have, which its guest sees when it
     /// rescans its bus.

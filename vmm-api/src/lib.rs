@@ -3,9 +3,8 @@
 //! The supervisor starts the VMM with one end of a `SOCK_SEQPACKET` socket pair as descriptor
 //! [`CONTROL_FD`]. Every message is one packet: JSON, at most [`MAX_MESSAGE`] bytes, with at most
 //! [`MAX_DESCRIPTORS`] descriptors beside it. The first request is [`Request::Launch`] or
-//! [`Request::Resume`]; whatever the VMM
-//! uses (/dev/kvm, kernel, disks) comes as a descriptor, for it opens no path itself. When the socket
-//! closes at the supervisor's end, the VMM exits.
+//! [`Request::Resume`]; whatever the VMM uses (/dev/kvm, kernel, disks) comes as a descriptor, for it opens no
+//! path itself. When the socket closes at the supervisor's end, the VMM exits.
 
 #![forbid(unsafe_code)]
 

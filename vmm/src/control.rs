@@ -10,7 +10,7 @@ use crate::ending::Ending;
 use crate::error_chain::in_words;
 use crate::launch::{DiskPart, only_descriptor, two_descriptors};
 use crate::memory_copy::MemoryCopy;
-use crate::save::{self, Snapshotting};
+use crate::save;
 use crate::start::Running;
 
 /// Serves the supervisor until the VM has to end.
@@ -20,11 +20,7 @@ pub fn serve(control: &Arc<ControlSocket>, running: &mut Running) -> EndReason {
         if let Some(reason) = ending.reason() {
             return reason.clone();
         }
-        let served = match wait(
-            control,
-            &ending,
-            running.copying.as_ref().map(|(_, snapshotting)| &snapshotting.copy),
-        ) {
+        let served = match wait(control, &ending, running.copying.as_ref().map(|(_, copy)| copy)) {
             Ok(Next::Request) => serve_one(control, running),
             Ok(Next::Copied) => tell_copied(control, running),
             Ok(Next::Nothing) => Ok(()),
@@ -65,10 +61,9 @@ fn wait(control: &ControlSocket, ending: &Ending, copying: Option<&MemoryCopy>) 
 }
 
 fn tell_copied(control: &ControlSocket, running: &mut Running) -> Result<(), EndReason> {
-    let Some((id, Snapshotting { copy, stood })) = running.copying.take() else { return Ok(()) };
-    let stood = u64::try_from(stood.as_nanos()).unwrap_or(u64::MAX);
+    let Some((id, copy)) = running.copying.take() else { return Ok(()) };
     let result = match copy.finish() {
-        Ok(()) => Ok(Reply::Copied { stood }),
+        Ok(()) => Ok(Reply::Saved),
         Err(error) => Err(failure(format!("cannot write the VM's memory: {error}"))),
     };
     reply(control, id, result).map_err(|error| lost(&error))
@@ -112,8 +107,8 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
                 save::snapshot(running, &state, &memory).map_err(|error| failure(in_words(&error)))
             });
             match begun {
-                Ok(snapshotting) => {
-                    running.copying = Some((id, snapshotting));
+                Ok(copy) => {
+                    running.copying = Some((id, copy));
                     return Answer::Later;
                 }
                 Err(failure) => {

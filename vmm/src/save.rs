@@ -3,7 +3,6 @@
 //! snapshot). Between the steps the supervisor copies the disks.
 
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
 use crate::arch::state::{ChipState, StateError};
 use crate::hold::Hold;
@@ -38,16 +37,9 @@ pub enum SaveError {
 
 /// A VM that stands, and what it is to go on from. Dropped, its devices give up.
 pub struct Standing {
-    since: Instant,
     vcpus: Vec<Vcpu>,
     devices: Vec<Hold>,
     saved: SavedVm,
-}
-
-/// A copy of a VM's memory on the way, which the VM stood still for so long.
-pub struct Snapshotting {
-    pub copy: MemoryCopy,
-    pub stood: Duration,
 }
 
 /// Has all of the VM stand.
@@ -55,12 +47,11 @@ pub fn hold(running: &mut Running) -> Result<(), SaveError> {
     if running.standing.is_some() || running.copying.is_some() {
         return Err(SaveError::Busy);
     }
-    let since = Instant::now();
     let vcpus = running.vcpus.as_ref().ok_or(SaveError::Stopped)?.hold();
     let (pci, devices) = running.machine.pci.save();
     match state(running, &vcpus, pci) {
         Ok(saved) => {
-            running.standing = Some(Standing { since, vcpus, devices, saved });
+            running.standing = Some(Standing { vcpus, devices, saved });
             Ok(())
         }
         Err(error) => {
@@ -79,11 +70,10 @@ pub fn release(running: &mut Running) {
 
 /// Writes down the state of a VM that was held, and lets it run on while its memory is copied. It does so as well if
 /// this fails.
-pub fn snapshot(running: &mut Running, to: &OwnedFd, memory: &OwnedFd) -> Result<Snapshotting, SaveError> {
-    let since = running.standing.as_ref().ok_or(SaveError::NotHeld)?.since;
+pub fn snapshot(running: &mut Running, to: &OwnedFd, memory: &OwnedFd) -> Result<MemoryCopy, SaveError> {
     let begun = begin_snapshot(running, to, memory);
     release(running);
-    Ok(Snapshotting { copy: begun?, stood: since.elapsed() })
+    begun
 }
 
 fn begin_snapshot(running: &Running, to: &OwnedFd, memory: &OwnedFd) -> Result<MemoryCopy, SaveError> {

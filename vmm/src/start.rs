@@ -18,8 +18,9 @@ use crate::jail::{self, JailError, seccomp};
 use crate::launch::{DiskParts, Parts, SavedParts};
 use crate::machine::{Machine, MachineError};
 use crate::memory::{self, MemoryError};
+use crate::memory_copy::MemoryCopy;
 use crate::pci::{RestoreError, Slot};
-use crate::save::{Snapshotting, Standing};
+use crate::save::Standing;
 use crate::saved::{SavedError, SavedPersistentMemory, SavedVm};
 use crate::stamps::{self, Stamps};
 use crate::vcpu::{self, RunningVcpus, VcpuError};
@@ -72,7 +73,7 @@ pub struct Running {
     /// While it is held.
     pub standing: Option<Standing>,
     /// A copy of its memory on the way, and the request for it.
-    pub copying: Option<(RequestId, Snapshotting)>,
+    pub copying: Option<(RequestId, MemoryCopy)>,
     pub file_memory: Option<FileMemory>,
     /// As of [`Reply::Launched`](vmm_api::Reply::Launched).
     pub clock_behind: u64,

@@ -150,7 +150,17 @@ pub(crate) struct ContainerArgs {
         long,
         value_name = "SNAPSHOT",
         help_heading = "Container",
-        conflicts_with_all = ["image_and_command", "interactive", "tty", "attach", "env", "env_file", "workdir", "user", "entrypoint", "init", "stop_signal", "stop_timeout", "restart", "label", "label_file", "annotation", "hostname", "health_cmd", "health_interval", "health_timeout", "health_start_period", "health_start_interval", "health_retries", "no_healthcheck", "log_driver", "log_opt", "pull", "platform", "read_only", "tmpfs", "storage", "shm_size", "add_host", "memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "pids_limit", "blkio_weight", "blkio_weight_device", "device_read_bps", "device_write_bps", "device_read_iops", "device_write_iops", "ulimit", "cap_add", "cap_drop", "security_opt", "network"]
+        conflicts_with_all = [
+            "image_and_command", "interactive", "tty", "attach", "env", "env_file", "workdir", "user",
+            "entrypoint", "init", "stop_signal", "stop_timeout", "restart", "label", "label_file",
+            "annotation", "hostname", "health_cmd", "health_interval", "health_timeout",
+            "health_start_period", "health_start_interval", "health_retries", "no_healthcheck",
+            "log_driver", "log_opt", "pull", "platform", "read_only", "tmpfs", "storage", "shm_size",
+            "add_host", "memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "pids_limit",
+            "blkio_weight", "blkio_weight_device", "device_read_bps", "device_write_bps",
+            "device_read_iops", "device_write_iops", "ulimit", "cap_add", "cap_drop", "security_opt",
+            "network"
+        ]
     )]
     pub from: Option<String>,
 

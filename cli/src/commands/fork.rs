@@ -1,8 +1,6 @@
 //! Makes running containers of a running one.
 
-use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 
 use containers::{
     Claimed, Container, Containers, ContainersError, StartError, Started, Supervisor, SupervisorError,
@@ -10,6 +8,7 @@ use containers::{
 use sandbox::{DEFAULT_MEMORY, GUEST_OVERHEAD, Installation, InstallationError, RoomError, TemporaryCopy};
 
 use super::copy_of::{self, CopyError, Wanted};
+use super::df::disk_usage;
 use super::supervise::{ProgramError, program};
 use crate::args::ForkArgs;
 use crate::data_dir::DataDir;
@@ -75,10 +74,8 @@ pub(crate) async fn fork(
 
 /// Bytes that a copy takes at most: of memory, and of the disk.
 fn most_of(mother: &Container) -> u64 {
-    const BLOCK: u64 = 512;
     let memory = mother.config().memory.unwrap_or(DEFAULT_MEMORY).saturating_add(GUEST_OVERHEAD);
-    let disk = fs::metadata(mother.disk()).map_or(0, |disk| disk.blocks() * BLOCK);
-    memory.saturating_add(disk)
+    memory.saturating_add(disk_usage(mother))
 }
 
 /// A copy that did not come to run, which nothing could be made of later. It may be gone by itself.

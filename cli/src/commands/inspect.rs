@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::args::{InspectArgs, Kind};
-use crate::inspection::{ContainerInspection, ImageInspection};
+use crate::inspection::{ContainerInspection, ImageInspection, print_list};
 use crate::template::{Template, TemplateError};
 
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +68,7 @@ pub(crate) fn inspect(
                 writeln!(out)?;
             }
         }
-        (None, false) => {
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-            let mut serializer = serde_json::Serializer::with_formatter(&mut *out, formatter);
-            found.serialize(&mut serializer).map_err(io::Error::from)?;
-            writeln!(out)?;
-        }
+        (None, false) => print_list(&found, out)?,
     }
     Ok(errors)
 }

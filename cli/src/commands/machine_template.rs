@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::{TemplateBuildArgs, TemplateLsArgs, TemplateRmArgs, TemplateVerb};
 use crate::human;
+use crate::inspection::print_list;
 use crate::listing::{Listing, ListingError};
 
 const LISTING: Listing = Listing {
@@ -96,10 +97,7 @@ fn inspect(
     let (found, errors): (Vec<_>, Vec<_>) =
         keys.iter().map(|key| templates.find(key)).partition(Result::is_ok);
     let found: Vec<TemplateInfo> = found.into_iter().flatten().collect();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, formatter);
-    serde::Serialize::serialize(&found, &mut serializer).map_err(io::Error::from)?;
-    writeln!(out)?;
+    print_list(&found, out)?;
     Ok(errors.into_iter().filter_map(Result::err).map(Into::into).collect())
 }
 

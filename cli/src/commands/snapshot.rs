@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::{SnapshotCreateArgs, SnapshotLsArgs, SnapshotVerb};
 use crate::human;
+use crate::inspection::print_list;
 use crate::listing::{Listing, ListingError};
 use crate::output_file::{Output, OutputError};
 use crate::snapshot_archive::{self, ImportError};
@@ -121,9 +122,7 @@ fn inspect(
             Err(error) => errors.push(error.into()),
         }
     }
-    let print = |error: serde_json::Error| SnapshotError::Print(error.into());
-    serde_json::to_writer_pretty(&mut *out, &found).map_err(print)?;
-    writeln!(out).map_err(SnapshotError::Print)?;
+    print_list(&found, out).map_err(SnapshotError::Print)?;
     Ok(errors)
 }
 

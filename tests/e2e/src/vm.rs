@@ -233,7 +233,7 @@ impl Vm {
     /// Takes a snapshot of a VM that is held, which runs on.
     pub fn snapshot(&mut self) -> Saved {
         let [state, memory] = [(); 2].map(|()| tempfile::tempfile().expect("a file"));
-        assert!(matches!(self.snapshot_to(&state, &memory), Ok(Reply::Copied { .. })));
+        assert_eq!(self.snapshot_to(&state, &memory), Ok(Reply::Saved));
         Saved { state, memory, vcpus: self.vcpus, memory_size: self.memory_size }
     }
 
