@@ -25,7 +25,7 @@ use crate::process_id::ProcessId;
 use crate::record::{Claim, StateDir};
 use crate::sandbox::Sandbox;
 use crate::snapshot::SnapshotFiles;
-use crate::templates::{Shape, Template, Templates};
+use crate::templates::{Learning, SavedFiles, Shape, Templates};
 use crate::timeline::Timeline;
 use crate::vmm::{Incoming, Vmm};
 
@@ -62,7 +62,7 @@ impl Sandbox {
         let cgroup = make_cgroup(&mut claim, &config.limits, memory)?;
         let mut starting =
             Starting { source, claim: &mut claim, cgroup, hostname: &config.hostname, timeline };
-        let (vmm, guest) = match &config.from {
+        let Started { vmm, guest, learning } = match &config.from {
             Some(files) => starting.go_on_from(files).await?,
             None => starting.start(&Templates::of(state)).await?,
         };
@@ -75,6 +75,7 @@ impl Sandbox {
             guest,
             rootfs,
             scratch: scratch.map(Arc::new),
+            learning,
             timeline: timeline.clone(),
         })
     }
@@ -89,12 +90,21 @@ struct Starting<'a> {
     timeline: &'a Timeline,
 }
 
+/// A VM, and its guest that is this sandbox's.
+struct Started {
+    vmm: Vmm,
+    guest: Guest,
+    /// Of a template whose starts nobody has seen yet.
+    learning: Option<Learning>,
+}
+
 impl Starting<'_> {
-    async fn start(&mut self, templates: &Templates) -> Result<(Vmm, Guest), LaunchError> {
+    async fn start(&mut self, templates: &Templates) -> Result<Started, LaunchError> {
         if let Some((key, template)) = template::find_or_make(templates, &self.source, self.timeline).await {
-            let start = self.source.resume(template)?;
+            let learning = template.working_set.learning();
+            let start = self.source.clone_template(template)?;
             match self.begin(start).await {
-                Ok(begun) => return Ok(begun),
+                Ok(started) => return Ok(Started { learning, ..started }),
                 // Whatever was wrong with it: the next start makes another one. It may be gone already.
                 Err(_) => drop(templates.remove(&key)),
             }
@@ -103,18 +113,18 @@ impl Starting<'_> {
         self.begin(self.source.launch()?).await
     }
 
-    async fn go_on_from(&mut self, files: &SnapshotFiles) -> Result<(Vmm, Guest), LaunchError> {
-        let saved = Template { state: open(&files.state())?, memory: open(&files.memory())? };
-        self.begin(self.source.resume(saved)?).await
+    async fn go_on_from(&mut self, files: &SnapshotFiles) -> Result<Started, LaunchError> {
+        let saved = SavedFiles { state: open(&files.state())?, memory: open(&files.memory())? };
+        self.begin(self.source.go_on_from(saved)?).await
     }
 
     /// Runs a VMM, up to an agent that is this sandbox's.
-    async fn begin(&mut self, start: Start) -> Result<(Vmm, Guest), LaunchError> {
+    async fn begin(&mut self, start: Start) -> Result<Started, LaunchError> {
         let (vmm, incoming) = self.spawn()?;
         self.timeline.mark("VMM spawned");
         let begun = boot::boot(vmm.handle(), start, incoming, self.timeline).await?;
         let guest = boot::adopt(vmm.handle(), begun, self.hostname, self.timeline).await?;
-        Ok((vmm, guest))
+        Ok(Started { vmm, guest, learning: None })
     }
 
     /// Starts the VMM, and lets the record know it. It is within its limits before it gets its VM.

@@ -9,6 +9,7 @@ use crate::ended::Ended;
 use crate::guest::{Guest, GuestError};
 use crate::record::{Claim, Record, RecordError, State};
 use crate::snapshot::Snapshotter;
+use crate::templates::Learning;
 use crate::timeline::Timeline;
 use crate::vmm::Vmm;
 
@@ -22,6 +23,7 @@ pub struct Sandbox {
     pub(crate) guest: Guest,
     pub(crate) rootfs: Rootfs,
     pub(crate) scratch: Option<Arc<OwnedFd>>,
+    pub(crate) learning: Option<Learning>,
     pub(crate) timeline: Timeline,
 }
 
@@ -48,6 +50,16 @@ impl Sandbox {
 
     pub fn record(&self) -> &Record {
         self.claim.record()
+    }
+
+    /// Notes which pages this start has written so far, for the next ones from the same template, where nobody knows yet.
+    /// To be called while nothing of a tenant's has run: what one does is to have no effect on others.
+    pub async fn learn_working_set(&mut self) {
+        let Some(learning) = self.learning.take() else { return };
+        if let Ok(pages) = self.vmm.handle().written().await {
+            // Without it the next start learns.
+            let _ = learning.note(&pages);
+        }
     }
 
     /// Says in the record that the sandbox's container runs: others may enter from now on.

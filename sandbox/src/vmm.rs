@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
-use vmm_api::{Failure, Reply, Request, SendError};
+use vmm_api::{Failure, PageRange, Reply, Request, SendError};
 
 use crate::ended::{Ended, Reason};
 use crate::guest_text;
@@ -122,6 +122,14 @@ impl VmmHandle {
     pub(crate) async fn listen(&self, port: u32) -> Result<(), VmmError> {
         match self.call(Request::Listen { port }, Vec::new()).await? {
             (Reply::Listening, _) => Ok(()),
+            _ => Err(VmmError::WrongReply),
+        }
+    }
+
+    /// The pages the guest has written since it went on.
+    pub(crate) async fn written(&self) -> Result<Vec<PageRange>, VmmError> {
+        match self.call(Request::Written, Vec::new()).await? {
+            (Reply::Written { pages }, _) => Ok(pages),
             _ => Err(VmmError::WrongReply),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Disk, End, FdIndex, Launch, Resume};
+use crate::{Disk, End, FdIndex, Launch, PageRange, Resume};
 
 /// Chosen by the supervisor; the reply carries it back.
 pub type RequestId = u64;
@@ -24,6 +24,8 @@ pub enum Request {
     /// Writes the state of a VM that was held to one file and its memory to another, both empty, and lets it run on as
     /// soon as that has begun, or failed. The reply comes when the files are whole.
     Snapshot { state: FdIndex, memory: FdIndex },
+    /// Asks once which pages the guest of a VM with [`Resume::log_writes`] has written since it went on.
+    Written,
     /// Adds a disk to the running VM; the guest sees it after its agent rescans the PCI bus.
     AddDisk(Disk),
     /// Takes a disk away; the agent has removed its PCI device before.
@@ -58,6 +60,10 @@ pub enum Reply {
     Saved,
     Held,
     Released,
+    /// In rising order; of very many, the first.
+    Written {
+        pages: Vec<PageRange>,
+    },
     DiskAdded,
     DiskRemoved,
     /// With one descriptor: the supervisor's end of a stream.

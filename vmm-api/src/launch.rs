@@ -47,8 +47,21 @@ pub struct Resume {
     /// Ports the guest may open vsock streams to from its first instruction on, as by
     /// [`Request::Listen`](crate::Request::Listen).
     pub listen: Vec<u32>,
+    /// Pages the guest will write, mapped before it runs; what does not lie in its memory is passed over.
+    pub ahead: Vec<PageRange>,
+    /// Whether [`Request::Written`](crate::Request::Written) will be asked.
+    pub log_writes: bool,
     /// As of a launch.
     pub identity: Option<Identity>,
+}
+
+/// Pages of guest memory, of 4096 bytes, that lie side by side: the number of the first, and how many. On the wire
+/// without names, for there are hundreds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u64)", into = "(u64, u64)")]
+pub struct PageRange {
+    pub first: u64,
+    pub count: u64,
 }
 
 /// A disk over regular files or block devices. The format is raw, always.
@@ -74,6 +87,18 @@ pub enum DiskDevice {
     /// read-only and there from the start, one in a VM, of files that are multiples of 4096 bytes long. It has no
     /// serial: the guest's kernel calls it `pmem0`.
     PersistentMemory,
+}
+
+impl From<(u64, u64)> for PageRange {
+    fn from((first, count): (u64, u64)) -> Self {
+        Self { first, count }
+    }
+}
+
+impl From<PageRange> for (u64, u64) {
+    fn from(PageRange { first, count }: PageRange) -> Self {
+        (first, count)
+    }
 }
 
 /// A user and group for the VMM process alone.

@@ -12,6 +12,7 @@ use crate::launch::{DiskPart, only_descriptor, two_descriptors};
 use crate::memory_copy::MemoryCopy;
 use crate::save;
 use crate::start::Running;
+use crate::working_set;
 
 /// Serves the supervisor until the VM has to end.
 pub fn serve(control: &Arc<ControlSocket>, running: &mut Running) -> EndReason {
@@ -117,6 +118,9 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
                 }
             }
         }
+        Request::Written => working_set::written(running)
+            .map(|pages| Reply::Written { pages })
+            .map_err(|error| failure(in_words(&error))),
         // Its devices' threads would not answer.
         Request::AddDisk(_) | Request::RemoveDisk { .. } if running.standing.is_some() => {
             Err(failure("the VM is being saved"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
-use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch, Resume};
+use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch, PageRange, Resume};
 
 use crate::arch::boot::BootSource;
 use crate::arch::mp_table::MAX_CPUS;
@@ -87,6 +87,8 @@ pub struct SavedParts {
     pub memory: OwnedFd,
     pub disks: DiskParts,
     pub listen: Vec<u32>,
+    pub ahead: Vec<PageRange>,
+    pub log_writes: bool,
     pub identity: Option<Identity>,
 }
 
@@ -101,6 +103,8 @@ impl SavedParts {
             state: descriptors.take(resume.state, "the saved VM's state")?,
             memory: descriptors.take(resume.memory, "the saved VM's memory")?,
             listen: resume.listen,
+            ahead: resume.ahead,
+            log_writes: resume.log_writes,
             identity: resume.identity,
         })
     }

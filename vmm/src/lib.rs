@@ -33,3 +33,4 @@ pub mod streams;
 pub mod vcpu;
 pub mod virtio;
 pub mod vm;
+pub mod working_set;

@@ -24,7 +24,8 @@ use crate::save::Standing;
 use crate::saved::{SavedError, SavedPersistentMemory, SavedVm};
 use crate::stamps::{self, Stamps};
 use crate::vcpu::{self, RunningVcpus, VcpuError};
-use crate::vm::{self, VmError};
+use crate::vm::{self, VmError, Writes};
+use crate::working_set;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -75,6 +76,7 @@ pub struct Running {
     /// A copy of its memory on the way, and the request for it.
     pub copying: Option<(RequestId, MemoryCopy)>,
     pub file_memory: Option<FileMemory>,
+    pub writes: Writes,
     /// As of [`Reply::Launched`](vmm_api::Reply::Launched).
     pub clock_behind: u64,
 }
@@ -110,7 +112,7 @@ pub fn start(
         Some(file) => memory::in_file(parts.memory, file)?,
         None => memory::allocate(parts.memory)?,
     };
-    vm::set_memory(&vm, &memory)?;
+    vm::set_memory(&vm, &memory, Writes::NotLogged)?;
     stamps.mark("memory");
 
     let entry = boot::load(&memory, parts.memory, parts.vcpus, &mut parts.boot)?;
@@ -150,7 +152,8 @@ pub fn resume(
     }
     let saving = Saving { memory: saved.shape.memory, memory_is_file: false, msrs: msrs_of_state(&kvm)? };
     let memory = memory::from_file(saved.shape.memory, parts.memory)?;
-    vm::set_memory(&vm, &memory)?;
+    let writes = if parts.log_writes { Writes::Logged } else { Writes::NotLogged };
+    vm::set_memory(&vm, &memory, writes)?;
     stamps.mark("memory");
 
     let ending = Arc::new(Ending::new().map_err(StartError::Ending)?);
@@ -181,10 +184,13 @@ pub fn resume(
     machine.pci.restore(&saved.pci)?;
     let added = add_disks(parts.disks, saved.shape.memory, &vm, &machine, &mut devices)?;
     let file_memory = put_back.or(added);
+    stamps.mark("state");
+    vcpus.first().into_iter().for_each(|vcpu| working_set::map_ahead(&machine.memory, vcpu, &parts.ahead));
+    stamps.mark("pages ahead");
     let vcpus = machine.run(vcpus)?;
     seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
     stamps.mark("vcpus");
-    Ok(Running { clock_behind, ..Running::new(machine, devices, vcpus, vm, saving, file_memory) })
+    Ok(Running { clock_behind, writes, ..Running::new(machine, devices, vcpus, vm, saving, file_memory) })
 }
 
 /// Adds the disks a VM with so many bytes of memory has from the start.
@@ -243,7 +249,7 @@ impl Running {
     ) -> Self {
         let (standing, copying) = (None, None);
         let vcpus = Some(vcpus);
-        Self { machine, devices, vcpus, vm, saving, standing, copying, file_memory, clock_behind: 0 }
+        Self { machine, devices, vcpus, vm, saving, standing, copying, file_memory, writes: Writes::NotLogged, clock_behind: 0 }
     }
 
     /// Takes the vCPUs out of the guest for good.

@@ -410,6 +410,7 @@ async fn begin(
         None => guest.create_container(container_config).await?,
         Some(origin) => guest.take_over(&origin.id, container_config, &config.hostname).await?,
     };
+    sandbox.learn_working_set().await;
     host.timeline.mark("container created");
     attached.take_input(streams.stdin, config.stdin, terminal);
     let carrying = attached.carry(streams.stdout, streams.stderr, log);

@@ -3,14 +3,14 @@
 use std::os::fd::OwnedFd;
 
 use agent_api::ports;
-use vmm_api::{Disk, Identity, Launch, Request, Resume};
+use vmm_api::{Disk, Identity, Launch, PageRange, Request, Resume};
 
 use super::error::LaunchError;
 use super::{open, open_kvm};
 use crate::disks::Descriptors;
 use crate::installation::Installation;
 use crate::kernel_arguments::command_line;
-use crate::templates::{Shape, Template};
+use crate::templates::{SavedFiles, Shape, Template, WorkingSet};
 
 /// All there is to a sandbox's VM.
 pub(super) struct Source<'a> {
@@ -40,17 +40,37 @@ impl Source<'_> {
     }
 
     /// Goes on from a template.
-    pub(super) fn resume(&self, template: Template) -> Result<Start, LaunchError> {
+    pub(super) fn clone_template(&self, template: Template) -> Result<Start, LaunchError> {
+        let (ahead, log_writes) = match template.working_set {
+            WorkingSet::Known(pages) => (pages, false),
+            WorkingSet::Unknown(_) => (Vec::new(), true),
+        };
+        self.resume(template.files, ahead, log_writes)
+    }
+
+    /// Goes on from a copy.
+    pub(super) fn go_on_from(&self, saved: SavedFiles) -> Result<Start, LaunchError> {
+        self.resume(saved, Vec::new(), false)
+    }
+
+    fn resume(
+        &self,
+        saved: SavedFiles,
+        ahead: Vec<PageRange>,
+        log_writes: bool,
+    ) -> Result<Start, LaunchError> {
         let mut descriptors = self.files.duplicate().map_err(LaunchError::Duplicate)?;
         let resume = Resume {
             kvm: descriptors.add(open_kvm(&self.installation.kvm)?),
             vcpus: self.shape.vcpus,
             memory_size: self.shape.memory,
-            state: descriptors.add(template.state),
-            memory: descriptors.add(template.memory),
+            state: descriptors.add(saved.state),
+            memory: descriptors.add(saved.memory),
             disks: self.disks.clone(),
             // The guest finds its event stream gone at once, and opens another.
             listen: vec![ports::EVENT_PORT],
+            ahead,
+            log_writes,
             identity: self.identity,
         };
         Ok(Start { request: Request::Resume(resume), descriptors: descriptors.passed })

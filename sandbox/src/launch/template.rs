@@ -12,7 +12,7 @@ use crate::identity;
 use crate::installation::Installation;
 use crate::memory::vm_memory;
 use crate::record::StateDir;
-use crate::templates::{self, Making, Shape, Template, TemplateInfo, Templates};
+use crate::templates::{self, Making, SavedFiles, Shape, Template, TemplateInfo, Templates};
 use crate::timeline::Timeline;
 use crate::vmm::{Vmm, VmmError};
 
@@ -64,7 +64,7 @@ async fn make(
     shape: Shape,
     identity: Option<Identity>,
 ) -> Result<(), LaunchError> {
-    let Template { state, memory } = making.files().map_err(LaunchError::TemplateFiles)?;
+    let SavedFiles { state, memory } = making.files().map_err(LaunchError::TemplateFiles)?;
     let mut descriptors = Descriptors::default();
     let memory_file = Some(descriptors.add(memory));
     let launch = Launch { memory_file, ..machine(installation, shape, identity, &mut descriptors)? };

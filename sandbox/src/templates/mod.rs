@@ -6,12 +6,14 @@
 //!     KEY/memory              the guest's memory, sparse
 //!     KEY/state               what else a VM is (vmm_api::StateFile)
 //!     KEY/about.json          what to tell a person
+//!     KEY/written.json        the pages a start writes, once one has been seen
 //!     .making-XXXXXX/         one in the making; whoever has the lock and finds one, finds a dead one
 //! ```
 //!
 //! The state directory is memory (tmpfs), as a rule; on anything else templates would cost disk writes, and are not made.
 
 mod key;
+mod working_set;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -24,6 +26,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use key::{Shape, key};
+pub(crate) use working_set::{Learning, WorkingSet};
 
 use crate::record::StateDir;
 
@@ -71,8 +74,14 @@ pub enum TemplateError {
     Ambiguous(String),
 }
 
-/// The files of a template, open for reading.
+/// What a template gives a sandbox to go on from.
 pub(crate) struct Template {
+    pub(crate) files: SavedFiles,
+    pub(crate) working_set: WorkingSet,
+}
+
+/// The files of a saved VM, open for reading, or for the VM to be saved.
+pub(crate) struct SavedFiles {
     pub(crate) state: File,
     pub(crate) memory: File,
 }
@@ -127,10 +136,11 @@ impl Templates {
 
     pub(crate) fn open(&self, key: &str) -> io::Result<Template> {
         let directory = self.directory.join(key);
-        Ok(Template {
+        let files = SavedFiles {
             state: File::open(directory.join(STATE))?,
             memory: File::open(directory.join(MEMORY))?,
-        })
+        };
+        Ok(Template { files, working_set: WorkingSet::of(&directory) })
     }
 
     /// Begins one; none if somebody else makes one right now, or where there is no memory to put it.
@@ -175,13 +185,13 @@ impl Templates {
 
 impl Making {
     /// The empty files to be filled.
-    pub(crate) fn files(&self) -> io::Result<Template> {
+    pub(crate) fn files(&self) -> io::Result<SavedFiles> {
         let create = |name| {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true).mode(0o600);
             options.open(self.directory.path().join(name))
         };
-        Ok(Template { state: create(STATE)?, memory: create(MEMORY)? })
+        Ok(SavedFiles { state: create(STATE)?, memory: create(MEMORY)? })
     }
 
     /// The files are whole: whoever opens the template from here on has them.

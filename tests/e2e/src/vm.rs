@@ -139,6 +139,8 @@ impl Saved {
             memory: FdIndex(2),
             disks: described,
             listen: Vec::new(),
+            ahead: Vec::new(),
+            log_writes: false,
             identity: Some(NOBODY),
         };
         vm.send(Request::Resume(resume), &descriptors);

@@ -87,6 +87,10 @@ pub fn restore(vcpus: &[Vcpu], states: &[VcpuState]) -> Result<(), VcpuError> {
 }
 
 impl Vcpu {
+    pub fn descriptor(&self) -> &VcpuFd {
+        &self.fd
+    }
+
     /// Of one that has been taken out of the guest.
     pub fn state(&self, msrs: &[u32]) -> Result<VcpuState, StateError> {
         VcpuState::of(&self.fd, msrs)

@@ -7,7 +7,7 @@ mod msi;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
-use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
@@ -57,13 +57,24 @@ pub fn create(kvm: &Kvm) -> Result<Arc<VmFd>, VmError> {
     Ok(Arc::new(vm))
 }
 
-/// Gives the guest its memory. `memory` has to live as long as the VM runs.
-pub fn set_memory(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), VmError> {
+/// Whether KVM keeps a log of the pages the guest writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    Logged,
+    NotLogged,
+}
+
+/// Gives the guest its memory, or begins or ends the log of one that has it. `memory` has to live as long as the VM runs.
+pub fn set_memory(vm: &VmFd, memory: &GuestMemoryMmap, writes: Writes) -> Result<(), VmError> {
+    let flags = match writes {
+        Writes::Logged => KVM_MEM_LOG_DIRTY_PAGES,
+        Writes::NotLogged => 0,
+    };
     for (slot, region) in (0u32..).zip(memory.iter()) {
         let address = region.start_addr().raw_value();
         let slot = kvm_userspace_memory_region {
             slot,
-            flags: 0,
+            flags,
             guest_phys_addr: address,
             memory_size: region.len(),
             userspace_addr: region.as_ptr() as u64,

@@ -117,6 +117,9 @@ pub(super) const MAIN: &[Call] = &[
     when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NAME as u32)]),
     when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NO_NEW_PRIVS as u32)]),
     when(libc::SYS_seccomp, &[Is(0, libc::SECCOMP_SET_MODE_FILTER)]),
+    // What the guest of a VM that went on has written, and the end of the log of it.
+    when(libc::SYS_ioctl, &[Is(1, KVM_GET_DIRTY_LOG)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_SET_USER_MEMORY_REGION)]),
     // The state of a VM that is saved, and its file.
     when(libc::SYS_ioctl, &[Is(1, KVM_GET_IRQCHIP)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_GET_CLOCK)]),
@@ -219,6 +222,8 @@ const THREAD_FLAGS: u32 = (libc::CLONE_VM
 // linux/kvm.h
 const KVM_RUN: u32 = 0xae80;
 const KVM_SET_GSI_ROUTING: u32 = 0x4008_ae6a;
+const KVM_GET_DIRTY_LOG: u32 = 0x4010_ae42;
+const KVM_SET_USER_MEMORY_REGION: u32 = 0x4020_ae46;
 const KVM_GET_CLOCK: u32 = 0x8030_ae7c;
 const KVM_GET_REGS: u32 = 0x8090_ae81;
 const KVM_GET_SREGS: u32 = 0x8138_ae83;
