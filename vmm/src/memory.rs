@@ -3,8 +3,9 @@
 //! Nobody's file as a rule. A VM that is to be saved has a file as its memory, which is then all there is to save of it;
 //! a VM that goes on from there sees the file, and keeps what it writes to itself. What the guest frees is given back.
 
+mod data;
 mod give_back;
-mod holes;
+mod large_pages;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -17,6 +18,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Mmap
 use crate::arch::layout;
 
 pub use give_back::give_back;
+pub use large_pages::make_large;
 
 const PAGE: u64 = 4096;
 
@@ -28,20 +30,12 @@ pub enum MemoryError {
     Map(u64, #[source] FromRangesError),
     #[error("cannot map {0} bytes of guest memory from a file")]
     MapFile(u64, #[source] MmapRegionError),
-    #[error("cannot map the holes of a file of guest memory")]
-    Holes(#[source] std::io::Error),
+    #[error("cannot map the data of a file of guest memory")]
+    Data(#[source] std::io::Error),
     #[error("cannot use the file of guest memory")]
     File(#[source] std::io::Error),
     #[error("the file of {expected} bytes of guest memory has {actual}")]
     FileSize { expected: u64, actual: u64 },
-}
-
-/// How a file is guest memory.
-#[derive(Clone, Copy)]
-enum Writes {
-    ToTheFile,
-    /// Copied on the way.
-    StayPrivate,
 }
 
 pub fn allocate(bytes: u64) -> Result<GuestMemoryMmap, MemoryError> {
@@ -52,38 +46,45 @@ pub fn allocate(bytes: u64) -> Result<GuestMemoryMmap, MemoryError> {
 /// Makes an empty file the guest's memory.
 pub fn in_file(bytes: u64, file: OwnedFd) -> Result<GuestMemoryMmap, MemoryError> {
     ftruncate(&file, bytes).map_err(|error| MemoryError::File(error.into()))?;
-    map(bytes, file, Writes::ToTheFile)
+    let file = Arc::new(File::from(file));
+    map(bytes, |size, offset| {
+        let place = FileOffset::from_arc(Arc::clone(&file), offset);
+        region(Some(place), size, libc::MAP_SHARED).map_err(|error| MemoryError::MapFile(bytes, error))
+    })
 }
 
-/// Guest memory that begins as the file has it.
+/// Guest memory that begins as the file has it. It lies so that the file's large pages are the guest's, too.
 pub fn from_file(bytes: u64, file: OwnedFd) -> Result<GuestMemoryMmap, MemoryError> {
     let size = fstat(&file).map_err(|error| MemoryError::File(error.into()))?.st_size;
     let actual = u64::try_from(size).unwrap_or_default();
     if actual != bytes {
         return Err(MemoryError::FileSize { expected: bytes, actual });
     }
-    map(bytes, file, Writes::StayPrivate)
+    let file = File::from(file);
+    map(bytes, |size, offset| {
+        // Linux aligns anonymous memory of whole large pages, and such a file only where its file system says so.
+        let mapping = region(None, size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)
+            .map_err(|error| MemoryError::MapFile(bytes, error))?;
+        data::lay(&mapping, &file, offset).map_err(MemoryError::Data)?;
+        Ok(mapping)
+    })
 }
 
-/// The ranges lie in the file one behind the other.
-fn map(bytes: u64, file: OwnedFd, writes: Writes) -> Result<GuestMemoryMmap, MemoryError> {
-    let file = Arc::new(File::from(file));
-    let flags = libc::MAP_NORESERVE
-        | match writes {
-            Writes::ToTheFile => libc::MAP_SHARED,
-            Writes::StayPrivate => libc::MAP_PRIVATE,
-        };
+/// Each range of RAM as `region` maps it, of its size and place in a file: one behind the other.
+fn map(
+    bytes: u64,
+    region: impl Fn(usize, u64) -> Result<MmapRegion, MemoryError>,
+) -> Result<GuestMemoryMmap, MemoryError> {
     let mut regions = Vec::new();
     for (address, size, offset) in ranges(bytes)? {
-        let place = FileOffset::from_arc(Arc::clone(&file), offset);
-        let mapping = MmapRegion::build(Some(place), size, libc::PROT_READ | libc::PROT_WRITE, flags)
-            .map_err(|error| MemoryError::MapFile(bytes, error))?;
-        if let Writes::StayPrivate = writes {
-            holes::cover(&mapping, &file, offset).map_err(MemoryError::Holes)?;
-        }
-        regions.push(GuestRegionMmap::new(mapping, address).ok_or(MemoryError::Size(bytes))?);
+        let region = GuestRegionMmap::new(region(size, offset)?, address);
+        regions.push(region.ok_or(MemoryError::Size(bytes))?);
     }
     GuestMemoryMmap::from_regions(regions).map_err(|_| MemoryError::Size(bytes))
+}
+
+fn region(file: Option<FileOffset>, size: usize, flags: i32) -> Result<MmapRegion, MmapRegionError> {
+    MmapRegion::build(file, size, libc::PROT_READ | libc::PROT_WRITE, flags | libc::MAP_NORESERVE)
 }
 
 /// Address, size and place in a file of each range of RAM.

@@ -5,7 +5,10 @@
 use std::os::fd::OwnedFd;
 
 use crate::arch::state::{ChipState, StateError};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+
 use crate::hold::Hold;
+use crate::memory;
 use crate::memory_copy::MemoryCopy;
 use crate::pci::BusState;
 use crate::saved::{SavedError, SavedPersistentMemory, SavedVm, Shape};
@@ -97,6 +100,10 @@ pub fn save(running: &mut Running, to: &OwnedFd) -> Result<(), SaveError> {
     hold(running)?;
     let standing = running.standing.take().ok_or(SaveError::NotHeld)?;
     running.stop_vcpus();
+    if let Some(file) = running.machine.memory.iter().find_map(|region| region.file_offset()) {
+        // Clones fault more often without them.
+        let _ = memory::make_large(file.file());
+    }
     Ok(standing.saved.write(to)?)
 }
 

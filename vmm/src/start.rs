@@ -249,7 +249,18 @@ impl Running {
     ) -> Self {
         let (standing, copying) = (None, None);
         let vcpus = Some(vcpus);
-        Self { machine, devices, vcpus, vm, saving, standing, copying, file_memory, writes: Writes::NotLogged, clock_behind: 0 }
+        Self {
+            machine,
+            devices,
+            vcpus,
+            vm,
+            saving,
+            standing,
+            copying,
+            file_memory,
+            writes: Writes::NotLogged,
+            clock_behind: 0,
+        }
     }
 
     /// Takes the vCPUs out of the guest for good.

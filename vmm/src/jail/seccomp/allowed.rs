@@ -120,7 +120,8 @@ pub(super) const MAIN: &[Call] = &[
     // What the guest of a VM that went on has written, and the end of the log of it.
     when(libc::SYS_ioctl, &[Is(1, KVM_GET_DIRTY_LOG)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_SET_USER_MEMORY_REGION)]),
-    // The state of a VM that is saved, and its file.
+    // The state of a VM that is saved, and its files.
+    when(libc::SYS_madvise, &[Is(2, libc::MADV_COLLAPSE as u32)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_GET_IRQCHIP)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_GET_CLOCK)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_GET_REGS)]),

@@ -1,52 +1,67 @@
-//! Holes of a file that guest memory begins as: memory that is nobody's file.
+//! Data of a file that guest memory begins as: mapped over memory that is nobody's file, so that its holes are that.
 //!
 //! A hole that is read through a mapping of the file becomes pages of the file, which all clones of a template would fill
 //! up between them, and which are never large ones.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 use vm_memory::MmapRegion;
 
 use super::PAGE;
 
-/// Smaller ones are not worth a mapping of their own.
-const LEAST: u64 = 1 << 20;
+/// Smaller holes are not worth a mapping of their own.
+const LEAST_HOLE: u64 = 1 << 20;
 
-/// Lays private memory over the holes of the file that `region` maps privately from `offset` on.
-pub(super) fn cover(region: &MmapRegion, file: &File, offset: u64) -> io::Result<()> {
+/// Maps the file from `offset` on privately over `region`, but for its holes.
+pub(super) fn lay(region: &MmapRegion, file: &File, offset: u64) -> io::Result<()> {
     let end = offset.saturating_add(region.size() as u64);
-    let mut at = offset;
-    while at < end {
-        let hole = seek(file, SeekFrom::Hole(at))?.min(end);
-        let data = match seek(file, SeekFrom::Data(hole)) {
-            // No more data.
-            Err(Errno::NXIO) => end,
-            data => data?.min(end),
-        };
-        let (start, stop) = (hole.next_multiple_of(PAGE), data - data % PAGE);
-        if stop.saturating_sub(start) >= LEAST {
-            lay(region, start - offset, stop - start)?;
+    let mut stretch: Option<Range<u64>> = None;
+    for data in stretches(file, offset..end)? {
+        match &mut stretch {
+            Some(stretch) if data.start - stretch.end < LEAST_HOLE => stretch.end = data.end,
+            _ => {
+                lay_stretch(region, file, offset, stretch.replace(data))?;
+            }
         }
-        at = data;
     }
-    Ok(())
+    lay_stretch(region, file, offset, stretch)
 }
 
-fn lay(region: &MmapRegion, start: u64, length: u64) -> io::Result<()> {
-    let [start, length] = [start, length].map(usize::try_from);
-    let (start, length) = (start.map_err(io::Error::other)?, length.map_err(io::Error::other)?);
+/// Where within a range the file has data, in whole pages.
+pub(super) fn stretches(file: &File, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+    let mut stretches = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let start = match seek(file, SeekFrom::Data(at)) {
+            // No more data.
+            Err(Errno::NXIO) => break,
+            start => start?.min(range.end),
+        };
+        at = seek(file, SeekFrom::Hole(start))?.min(range.end);
+        if start < at {
+            stretches.push(start - start % PAGE..at.next_multiple_of(PAGE));
+        }
+    }
+    Ok(stretches)
+}
+
+fn lay_stretch(region: &MmapRegion, file: &File, offset: u64, data: Option<Range<u64>>) -> io::Result<()> {
+    let Some(data) = data else { return Ok(()) };
+    let [place, length] = [data.start - offset, data.end - data.start].map(usize::try_from);
+    let (place, length) = (place.map_err(io::Error::other)?, length.map_err(io::Error::other)?);
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-    // SAFETY: the place lies within the region, `cover` sees to that. Nobody else knows of it yet, and when it is unmapped
-    // as a whole this goes with it.
-    let place = unsafe {
-        let place = region.as_ptr().byte_add(start).cast();
-        mmap_anonymous(place, length, ProtFlags::READ | ProtFlags::WRITE, flags)
+    // SAFETY: the place lies within the region, `stretches` sees to that. Nobody else knows of it yet, and when it is
+    // unmapped as a whole this goes with it.
+    let mapped = unsafe {
+        let place = region.as_ptr().byte_add(place).cast();
+        mmap(place, length, ProtFlags::READ | ProtFlags::WRITE, flags, file, data.start)
     };
-    place.map(drop).map_err(io::Error::from)
+    mapped.map(drop).map_err(io::Error::from)
 }
 
 #[cfg(test)]
@@ -63,7 +78,7 @@ mod tests {
     fn large_holes_are_nobodys_file_and_all_else_is_the_file() {
         let file = File::from(memfd_create("memory", MemfdFlags::CLOEXEC).unwrap());
         file.set_len(16 * MIB).unwrap();
-        // Holes: just too small, just large enough, and the rest.
+        // Holes: before all data, just too small, just large enough, and the rest.
         let written = [MIB - 4096, 2 * MIB - 4096, 3 * MIB, 6 * MIB];
         for at in written {
             file.write_all_at(&[1; 4096], at).unwrap();
@@ -76,7 +91,7 @@ mod tests {
         }
         let shows = |at| memory.read_obj::<u8>(GuestAddress(at)).unwrap();
         assert_eq!(written.map(shows), [1; 4]);
-        assert_eq!(now.map(shows), [2, 2, 0, 0, 0]);
+        assert_eq!(now.map(shows), [0, 2, 0, 0, 0]);
     }
 
     #[test]
