@@ -62,17 +62,22 @@ enum SetUpError {
 
 fn main() -> ExitCode {
     let timeline = Timeline::default();
+    // Not for people, and begun with every container: it does without the command line, which takes milliseconds.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == commands::supervise::VERB) {
+        timeline.mark("supervisor started");
+        return ExitCode::from(in_runtime(supervise(&timeline)));
+    }
     let parsed =
         grouped(Cli::command()).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(message) => return explain(&message),
     };
-    timeline.mark(if matches!(cli.command, Command::Supervise(_)) { "supervisor started" } else { "begin" });
+    timeline.mark("begin");
     let code = match cli.command.short() {
         command @ (Command::Doctor(_) | Command::Completion(_) | Command::Man) => print(&command),
         Command::Image(verb) => image_verbs::run(&verb),
-        command => with_containers(command, &timeline),
+        command => in_runtime(dispatch(command, &timeline)),
     };
     ExitCode::from(code)
 }
@@ -103,21 +108,18 @@ fn print(command: &Command) -> u8 {
     }
 }
 
-fn with_containers(command: Command, timeline: &Timeline) -> u8 {
+fn in_runtime(doing: impl Future<Output = Result<u8, SetUpError>>) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&SetUpError::Runtime(error)),
     };
-    let code = runtime.block_on(dispatch(command, timeline)).unwrap_or_else(|error| failed(&error));
+    let code = runtime.block_on(doing).unwrap_or_else(|error| failed(&error));
     // What still blocks (an import nobody waits for, output nobody reads) ends with the process.
     runtime.shutdown_background();
     code
 }
 
 async fn dispatch(command: Command, timeline: &Timeline) -> Result<u8, SetUpError> {
-    if let Command::Supervise(_) = command {
-        return supervise(timeline).await;
-    }
     // Before anything is made that a signal's default action would leave behind.
     let mut signals = Signals::take().map_err(SetUpError::Runtime)?;
     let (data, state) = (DataDir::open()?, StateDir::open()?);

@@ -64,7 +64,6 @@ mod span;
 mod start;
 mod stats;
 mod stop;
-mod supervise;
 mod tag;
 mod tmpfs;
 mod top;
@@ -131,7 +130,6 @@ pub(crate) use snapshot::{SnapshotArgs, SnapshotCreateArgs, SnapshotLsArgs, Snap
 pub(crate) use start::{AttachArgs, StartArgs};
 pub(crate) use stats::StatsArgs;
 pub(crate) use stop::{RestartArgs, StopArgs, StopHow};
-pub(crate) use supervise::SuperviseArgs;
 pub(crate) use tag::TagArgs;
 pub(crate) use tmpfs::Tmpfs;
 pub(crate) use top::TopArgs;
@@ -173,8 +171,6 @@ pub(crate) enum Command {
     Port(PortArgs),
     Rm(RmArgs),
     Events(EventsArgs),
-    #[command(hide = true)]
-    Supervise(SuperviseArgs),
     #[command(flatten)]
     Inside(InsideVerb),
     #[command(flatten)]

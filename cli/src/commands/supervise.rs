@@ -31,10 +31,14 @@ pub(crate) enum Error {
     Supervise(#[from] SuperviseError),
 }
 
+/// What makes this program a supervisor. The id that follows is for whoever looks at the list of processes; what it is to
+/// do comes over the connection that is its standard input.
+pub(crate) const VERB: &str = "supervise";
+
 /// The command line that starts a container's supervisor, which runs in another directory than this process.
 pub(crate) fn program(data: &DataDir, id: &str) -> Result<Command, ProgramError> {
     let mut program = Command::new(std::env::current_exe().map_err(ProgramError::OwnPath)?);
-    program.arg("supervise").arg(id).env(data_dir::VARIABLE, data.path());
+    program.arg(VERB).arg(id).env(data_dir::VARIABLE, data.path());
     if let Some(library) = std::env::var_os(LIBDIR_VARIABLE) {
         program.env(LIBDIR_VARIABLE, absolute(library).map_err(ProgramError::Library)?);
     }
