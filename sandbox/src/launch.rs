@@ -9,6 +9,7 @@ mod source;
 mod template;
 
 use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -127,16 +128,14 @@ impl Starting<'_> {
         Ok(Started { vmm, guest, learning: None })
     }
 
-    /// Starts the VMM, and lets the record know it. It is within its limits before it gets its VM.
+    /// Starts the VMM, within its limits from the first, and lets the record know it.
     fn spawn(&mut self) -> Result<(Vmm, mpsc::Receiver<Incoming>), LaunchError> {
         let program = &self.source.installation.vmm;
         let failed = |source| LaunchError::Spawn { program: program.clone(), source };
-        let (vmm, incoming) = Vmm::spawn(program).map_err(failed)?;
+        let cgroup = self.cgroup.as_ref().map(Plan::open).transpose()?;
+        let (vmm, incoming) = Vmm::spawn(program, cgroup.as_ref().map(AsFd::as_fd)).map_err(failed)?;
         let id = ProcessId::of(vmm.pid()).map_err(failed)?;
         self.claim.update(|record| record.vmm = Some(id))?;
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.take_in(vmm.pid())?;
-        }
         Ok((vmm, incoming))
     }
 }

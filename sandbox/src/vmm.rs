@@ -4,14 +4,16 @@
 mod conversation;
 mod process;
 
+use std::convert::Infallible;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
 use vmm_api::{Failure, PageRange, Reply, Request, SendError};
 
 use crate::ended::{Ended, Reason};
@@ -25,7 +27,8 @@ const QUEUE: usize = 16;
 pub(crate) struct Vmm {
     handle: VmmHandle,
     pid: u32,
-    supervision: AbortHandle,
+    /// Dropped, what supervises it ends it.
+    _wanted: oneshot::Sender<Infallible>,
 }
 
 /// What can be asked of a VMM; clones do not keep it alive.
@@ -56,19 +59,23 @@ pub enum VmmError {
 }
 
 impl Vmm {
-    /// Starts the program and what supervises it. The receiver brings the streams the guest opens.
-    pub(crate) fn spawn(program: &Path) -> io::Result<(Self, mpsc::Receiver<Incoming>)> {
-        let process = process::VmmProcess::spawn(program)?;
-        let pid = process.pid;
+    /// Starts the program, in `cgroup` if there is one, and what supervises it. The receiver brings the streams the
+    /// guest opens.
+    pub(crate) fn spawn(
+        program: &Path,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> io::Result<(Self, mpsc::Receiver<Incoming>)> {
+        let process = process::VmmProcess::spawn(program, cgroup)?;
+        let pid = process.pid();
         let (asks, asked) = mpsc::channel(QUEUE);
         let (incoming_sender, incoming) = mpsc::channel(QUEUE);
         let (ended_sender, ended) = watch::channel(None);
-        let supervision = tokio::spawn(async move {
-            let end = process.supervise(asked, incoming_sender).await;
+        let (wanted, unwanted) = oneshot::channel();
+        tokio::spawn(async move {
+            let end = process.supervise(asked, incoming_sender, unwanted).await;
             ended_sender.send_replace(Some(Arc::new(end)));
-        })
-        .abort_handle();
-        Ok((Self { handle: VmmHandle { asks, ended }, pid, supervision }, incoming))
+        });
+        Ok((Self { handle: VmmHandle { asks, ended }, pid, _wanted: wanted }, incoming))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -84,12 +91,6 @@ impl Vmm {
         // A failure means that the VM has ended on its own, and `ended` tells how.
         let _ = self.handle.call(Request::Stop, Vec::new()).await;
         self.handle.ended().await
-    }
-}
-
-impl Drop for Vmm {
-    fn drop(&mut self) {
-        self.supervision.abort();
     }
 }
 

@@ -10,6 +10,7 @@ mod stats;
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -91,10 +92,10 @@ impl Plan {
         Ok(())
     }
 
-    /// Moves a process into it, with all its threads.
-    pub(crate) fn take_in(&self, pid: u32) -> Result<(), LimitError> {
-        fs::write(self.path.join("cgroup.procs"), pid.to_string())
-            .map_err(|source| LimitError::Use { path: self.path.clone(), source })
+    /// The cgroup once it is made, for a process to be started in.
+    pub(crate) fn open(&self) -> Result<OwnedFd, LimitError> {
+        let directory = fs::File::open(&self.path);
+        directory.map(OwnedFd::from).map_err(|source| LimitError::Use { path: self.path.clone(), source })
     }
 }
 

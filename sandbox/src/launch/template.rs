@@ -71,7 +71,7 @@ async fn make(
     let start = Start { request: Request::Launch(launch), descriptors: descriptors.passed };
 
     let program = &installation.vmm;
-    let spawned = Vmm::spawn(program);
+    let spawned = Vmm::spawn(program, None);
     let (vmm, incoming) =
         spawned.map_err(|source| LaunchError::Spawn { program: program.clone(), source })?;
     let timeline = Timeline::default();

@@ -1,14 +1,17 @@
 //! The process: started with nothing but its control socket, watched until it is gone.
 
+use std::convert::Infallible;
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use command_fds::{CommandFdExt, FdMapping};
+use rustix::pipe::{PipeFlags, pipe_with};
+use spawn::Child;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, ChildStderr, Command};
-use tokio::sync::mpsc;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use vmm_api::{CONTROL_FD, ControlSocket};
 
@@ -25,49 +28,48 @@ const DIAGNOSTICS: usize = 8 * 1024;
 const EXIT_GRACE: Duration = Duration::from_secs(2);
 
 pub(super) struct VmmProcess {
-    pub(super) pid: u32,
     child: Child,
-    stderr: ChildStderr,
+    stderr: Receiver,
     control: AsyncControl,
 }
 
 impl VmmProcess {
-    pub(super) fn spawn(program: &Path) -> io::Result<Self> {
+    /// In a process group of its own, which is out of the terminal's foreground group: Ctrl-C is for the container.
+    pub(super) fn spawn(program: &Path, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         let (ours, theirs) = ControlSocket::pair()?;
-        let mut command = Command::new(program);
-        command
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            // Out of the terminal's foreground group: Ctrl-C is for the container, not for the VMM.
-            .process_group(0)
-            .kill_on_drop(true);
-        command
-            .fd_mappings(vec![FdMapping { parent_fd: theirs.into(), child_fd: CONTROL_FD }])
-            .map_err(io::Error::other)?;
-        let mut child = command.spawn()?;
-        let (Some(pid), Some(stderr)) = (child.id(), child.stderr.take()) else {
-            return Err(io::Error::other("the process ended at once"));
-        };
-        Ok(Self { pid, child, stderr, control: AsyncControl::new(ours)? })
+        let (stderr, written) = pipe_with(PipeFlags::CLOEXEC)?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let descriptors: [_; CONTROL_FD as usize + 1] =
+            [null.as_fd(), null.as_fd(), written.as_fd(), theirs.as_fd()];
+        let child = spawn::spawn(program, &descriptors, cgroup)?;
+        Ok(Self { child, stderr: Receiver::from_owned_fd(stderr)?, control: AsyncControl::new(ours)? })
     }
 
-    /// Serves the control socket until it ends, then waits for the process to be gone.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Serves the control socket until it ends, or nobody wants it any more, then waits for the process to be gone.
     pub(super) async fn supervise(
         self,
         asks: mpsc::Receiver<Ask>,
         incoming: mpsc::Sender<Incoming>,
+        unwanted: oneshot::Receiver<Infallible>,
     ) -> Ended {
-        let Self { mut child, stderr, control, .. } = self;
+        let Self { child, stderr, control } = self;
         // The socket is closed when the conversation ends, which tells the VMM to go.
         let talk_and_reap = async {
-            let told = converse(control, asks, incoming).await;
-            let at_once = matches!(told, Ok(Some(_)));
-            if at_once || timeout(EXIT_GRACE, child.wait()).await.is_err() {
+            let (told, at_once) = tokio::select! {
+                biased;
+                _ = unwanted => (Ok(None), true),
+                told = converse(control, asks, incoming) => {
+                    let at_once = matches!(told, Ok(Some(_)));
+                    (told, at_once)
+                }
+            };
+            if at_once || timeout(EXIT_GRACE, child.ended()).await.is_err() {
                 // Nothing more is expected of it. It may be gone already.
-                let _ = child.start_kill();
+                let _ = child.kill();
             }
             (told, child.wait().await)
         };
