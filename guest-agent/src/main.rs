@@ -37,13 +37,11 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
 async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let streams = Streams::default();
     let (events, event_queue) = events::queue();
+    let launcher = Launcher::new("/proc/self/exe".into(), "/run/bulkhead/state".into(), Reaper::start()?);
+    launcher.run_ahead()?;
     let containers = Containers::new(Environment {
         containers_dir: "/run/bulkhead/containers".into(),
-        launcher: Launcher {
-            program: "/proc/self/exe".into(),
-            state_dir: "/run/bulkhead/state".into(),
-            reaper: Reaper::start()?,
-        },
+        launcher,
         streams: streams.clone(),
         events,
     });

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 use super::stdio::{Attached, ProcessSide};
 use crate::descriptor::Descriptor;
 use crate::helper;
-use crate::helper::protocol::{self, Answer, Descriptors, Kind, Report, Request};
+use crate::helper::protocol::{self, AgentEnd, Answer, Descriptors, Kind, Report, Request};
 use crate::reaper::{ExitCode, Reaper};
 
 #[derive(Debug, thiserror::Error)]
@@ -29,10 +30,12 @@ pub enum LaunchError {
 #[derive(Clone)]
 pub struct Launcher {
     /// The binary that serves as helper: this one.
-    pub program: PathBuf,
+    program: PathBuf,
     /// Where libcontainer keeps the state of all containers.
-    pub state_dir: PathBuf,
-    pub reaper: Reaper,
+    pub(super) state_dir: PathBuf,
+    reaper: Reaper,
+    /// A helper that has no request yet.
+    waiting: Arc<Mutex<Option<AgentEnd>>>,
 }
 
 /// A process that was made, and the agent's side of its stdio.
@@ -55,6 +58,23 @@ pub struct Starter {
 }
 
 impl Launcher {
+    pub fn new(program: PathBuf, state_dir: PathBuf, reaper: Reaper) -> Self {
+        Self { program, state_dir, reaper, waiting: Arc::default() }
+    }
+
+    /// Runs a helper ahead of need: the guest is about to have its first container made, or to become a template, whose
+    /// clones then all find it waiting. Later processes get one when they are asked for.
+    ///
+    /// Until its request comes it opens nothing, and it shares every namespace with the agent, so that the name and the
+    /// mounts it finds are the adopted guest's. Of randomness it has what any program has at its exec: where it lies in
+    /// memory and its stack's canary. In clones of a template those are the same, as the agent's are; what it executes
+    /// gets its own. It makes its first hash map later than that.
+    pub fn run_ahead(&self) -> io::Result<()> {
+        let helper = self.spawn_helper()?;
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(helper);
+        Ok(())
+    }
+
     /// Makes a container's first process, which waits for its [`Starter`]; below the agent's small init if that
     /// is wanted.
     pub async fn init(
@@ -95,7 +115,6 @@ impl Launcher {
         let (gate, opener) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         let starter = Starter { gate: opener, reports: Descriptor::new(reports)? };
 
-        let (agent_end, helper_end) = protocol::pair()?;
         let request = Request {
             container_id: container_id.to_owned(),
             state_dir: self.state_dir.clone(),
@@ -107,8 +126,7 @@ impl Launcher {
             ProcessSide::Pipes { process, agent } => (Some(process), Pending::Pipes(agent)),
             ProcessSide::Terminal { console, .. } => (None, Pending::Terminal(console)),
         };
-        agent_end.send(&request, &Descriptors { report, gate, stdio: process_stdio })?;
-        self.spawn_helper(helper_end)?;
+        let agent_end = self.ask(&request, &Descriptors { report, gate, stdio: process_stdio })?;
 
         match agent_end.answer().await? {
             Answer::Launched { pid } => {
@@ -128,15 +146,30 @@ impl Launcher {
         }
     }
 
-    fn spawn_helper(&self, stdin: OwnedFd) -> io::Result<()> {
+    /// Hands the request to a helper. It takes the descriptors along; ours close with `descriptors`.
+    fn ask(&self, request: &Request, descriptors: &Descriptors) -> io::Result<AgentEnd> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(helper) = waiting
+            // One that was killed while it waited cannot be sent anything.
+            && helper.send(request, descriptors).is_ok()
+        {
+            return Ok(helper);
+        }
+        let helper = self.spawn_helper()?;
+        helper.send(request, descriptors)?;
+        Ok(helper)
+    }
+
+    fn spawn_helper(&self) -> io::Result<AgentEnd> {
+        let (agent_end, helper_end) = protocol::pair()?;
         let child = Command::new(&self.program)
             .arg(helper::ARGUMENT)
             .env_clear()
-            .stdin(Stdio::from(stdin))
+            .stdin(Stdio::from(helper_end))
             .spawn()?;
         // Nobody asks for its exit: the reaper collects it like an orphan's.
         drop(child);
-        Ok(())
+        Ok(agent_end)
     }
 }
 

@@ -35,8 +35,8 @@ enum LaunchError {
 
 pub(super) fn serve(agent: HelperEnd) -> io::Result<()> {
     let mut errors = ErrorLog::install()?;
-    let (request, descriptors) = agent.request()?;
     lower_file_limit();
+    let (request, descriptors) = agent.request()?;
     let answer = match launch(request, descriptors) {
         Ok(pid) => Answer::Launched { pid },
         Err(error) => Answer::Failed { message: explain(&error, errors.first()) },

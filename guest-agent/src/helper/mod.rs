@@ -17,7 +17,7 @@ use std::process::ExitCode;
 /// The argument that makes this binary a helper.
 pub const ARGUMENT: &str = "launch-helper";
 
-/// Serves the one request that waits on stdin.
+/// Serves the one request that waits on stdin, or comes there later.
 pub fn main() -> ExitCode {
     match protocol::HelperEnd::on_stdin().and_then(launch::serve) {
         Ok(()) => ExitCode::SUCCESS,

@@ -33,7 +33,7 @@ fn run(dir: &Path, host: HostEnds, output: OwnedFd) -> Guest {
     let (events, queue) = events::queue();
     let containers = Containers::new(Environment {
         containers_dir: dir.to_owned(),
-        launcher: Launcher { program: "/".into(), state_dir: dir.to_owned(), reaper: Reaper::default() },
+        launcher: Launcher::new("/".into(), dir.to_owned(), Reaper::default()),
         streams: Streams::default(),
         events,
     });
