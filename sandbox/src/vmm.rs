@@ -12,8 +12,6 @@ use std::sync::Arc;
 
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot, watch};
 use vmm_api::{Failure, PageRange, Reply, Request, SendError};
 
 use crate::ended::{Ended, Reason};
