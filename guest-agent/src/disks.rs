@@ -1,7 +1,9 @@
 //! The disks of the guest, known by the serial the host gave each. Persistent memory has none, and is known by its
 //! kernel's name.
 //!
-//! The bus has no hot-plug controller: the agent has the kernel look again, or let go (sysfs-bus-pci).
+//! The bus has no hot-plug controller: the agent has the kernel look again, or let go (sysfs-bus-pci). A look costs some
+//! hundred exits for each device it finds. So a template has devices already that are places of disks, without drivers;
+//! where a disk took one, its driver is all that is missing.
 
 use std::fs;
 use std::io;
@@ -18,6 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const BLOCK_DEVICES: &str = "/sys/block";
 
+const VIRTIO_BUS: &str = "/sys/bus/virtio";
+
+/// Types of virtio devices (virtio 1.3 §5).
+const BLOCK: u32 = 2;
+const PMEM: u32 = 27;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
     #[error("no disk with the serial {serial:?} (there are: {})", known.join(", "))]
@@ -26,6 +34,8 @@ pub(crate) enum DiskError {
     Sysfs(#[source] io::Error),
     #[error("cannot have the kernel look for devices")]
     Rescan(#[source] io::Error),
+    #[error("cannot leave devices without a driver, or give them one")]
+    Drivers(#[source] io::Error),
     #[error("cannot hear of the kernel's devices")]
     Uevents(#[source] io::Error),
     #[error("cannot have the kernel let go of disk {serial:?}")]
@@ -36,7 +46,11 @@ pub(crate) enum DiskError {
 pub(crate) async fn attach(serials: &[String]) -> Result<(), DiskError> {
     let Err(missing) = all_present(serials) else { return Ok(()) };
     let uevents = Uevents::subscribe().map_err(DiskError::Uevents)?;
-    rescan().await?;
+    let wanted = serials.to_vec();
+    let coming = blocking(move || bind_places(&wanted)).await.map_err(DiskError::Drivers)?;
+    if !coming {
+        rescan().await.map_err(DiskError::Rescan)?;
+    }
     let appear = async {
         while all_present(serials).is_err() {
             uevents.next().await.map_err(DiskError::Uevents)?;
@@ -49,14 +63,24 @@ pub(crate) async fn attach(serials: &[String]) -> Result<(), DiskError> {
     }
 }
 
+/// Has the kernel find the places of disks, and leave them without a driver.
+pub(crate) async fn prepare() -> Result<(), DiskError> {
+    let automatic =
+        |on: &'static str| blocking(move || fs::write(Path::new(VIRTIO_BUS).join("drivers_autoprobe"), on));
+    automatic("0").await.map_err(DiskError::Drivers)?;
+    let scanned = rescan().await.map_err(DiskError::Rescan);
+    // From now on again: those that are there have been passed over.
+    automatic("1").await.map_err(DiskError::Drivers)?;
+    scanned
+}
+
 /// Has the kernel let go of the disk, so that the host may take it away.
 pub(crate) async fn detach(serial: &str) -> Result<(), DiskError> {
     let disk = find_entry(serial)?;
     // /sys/block/vda/device is the virtio device; the PCI function is its parent.
     let remove = disk.join("device/../remove");
     let serial = serial.to_owned();
-    let removed = spawn_blocking(move || fs::write(remove, "1")).await;
-    removed.unwrap_or_else(|panic| Err(panic.into())).map_err(|source| DiskError::Remove { serial, source })
+    blocking(move || fs::write(remove, "1")).await.map_err(|source| DiskError::Remove { serial, source })
 }
 
 /// The block device of the disk with this serial.
@@ -78,15 +102,50 @@ fn all_present(serials: &[String]) -> Result<(), DiskError> {
     serials.iter().try_for_each(|serial| find_entry(serial).map(drop))
 }
 
-async fn rescan() -> Result<(), DiskError> {
+async fn rescan() -> io::Result<()> {
     // The kernel probes the drivers of what it finds within the write, and its disks with them.
-    let rescanned = spawn_blocking(|| fs::write("/sys/bus/pci/rescan", "1")).await;
-    rescanned.unwrap_or_else(|panic| Err(panic.into())).map_err(DiskError::Rescan)
+    blocking(|| fs::write("/sys/bus/pci/rescan", "1")).await
+}
+
+/// The kernel answers some writes only when it has done what they ask for.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    spawn_blocking(call).await.unwrap_or_else(|panic| Err(panic.into()))
+}
+
+/// Gives their drivers to the places such disks may be in; tells whether all disks are there by that, or about to be.
+fn bind_places(serials: &[String]) -> io::Result<bool> {
+    let (memory, block): (Vec<_>, Vec<_>) =
+        serials.iter().cloned().partition(|serial| is_persistent_memory(serial));
+    let is_bound = memory.is_empty() || bind(PMEM)?;
+    if !block.is_empty() {
+        bind(BLOCK)?;
+    }
+    // A block device is there when its driver is; persistent memory comes later, from a thread of the kernel's.
+    Ok(is_bound && all_present(&block).is_ok())
+}
+
+/// Has the kernel give a driver to each virtio device of this type that has none; tells whether there was one.
+fn bind(device_type: u32) -> io::Result<bool> {
+    let mut any = false;
+    for device in fs::read_dir(Path::new(VIRTIO_BUS).join("devices"))? {
+        let device = device?;
+        let (path, name) = (device.path(), device.file_name());
+        let is_of_type = fs::read_to_string(path.join("device"))?.trim() == format!("{device_type:#06x}");
+        if is_of_type && !path.join("driver").exists() {
+            fs::write(Path::new(VIRTIO_BUS).join("drivers_probe"), name.as_encoded_bytes())?;
+            any = true;
+        }
+    }
+    Ok(any)
 }
 
 fn persistent_memory(entry: &Path) -> Option<String> {
     let name = entry.file_name()?.to_str()?;
-    name.starts_with("pmem").then(|| name.to_owned())
+    is_persistent_memory(name).then(|| name.to_owned())
+}
+
+fn is_persistent_memory(known_as: &str) -> bool {
+    known_as.starts_with("pmem")
 }
 
 /// Whether the disk is memory that can be read in place (DAX).

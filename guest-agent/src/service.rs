@@ -6,12 +6,12 @@ use agent_api::agent::{
     AdoptRequest, AdoptResponse, AttachDisksRequest, AttachDisksResponse, ChangesRequest, ChangesResponse,
     CreateContainerRequest, CreateContainerResponse, Created, DetachDiskRequest, DetachDiskResponse,
     ExecRequest, ExecResponse, ExportRequest, ExportResponse, MountContainerRequest, MountContainerResponse,
-    PauseRequest, PauseResponse, PowerOffRequest, PowerOffResponse, ProcessesRequest, ProcessesResponse,
-    ReadArchiveRequest, ReadArchiveResponse, RemoveContainerRequest, RemoveContainerResponse,
-    ResizeTerminalRequest, ResizeTerminalResponse, ResumeRequest, ResumeResponse, SignalRequest,
-    SignalResponse, StartContainerRequest, StartContainerResponse, StatPathRequest, StatPathResponse,
-    StatsRequest, StatsResponse, TakeOverRequest, TakeOverResponse, WaitRequest, WaitResponse,
-    WriteArchiveRequest, WriteArchiveResponse,
+    PauseRequest, PauseResponse, PowerOffRequest, PowerOffResponse, PrepareRequest, PrepareResponse,
+    ProcessesRequest, ProcessesResponse, ReadArchiveRequest, ReadArchiveResponse, RemoveContainerRequest,
+    RemoveContainerResponse, ResizeTerminalRequest, ResizeTerminalResponse, ResumeRequest, ResumeResponse,
+    SignalRequest, SignalResponse, StartContainerRequest, StartContainerResponse, StatPathRequest,
+    StatPathResponse, StatsRequest, StatsResponse, TakeOverRequest, TakeOverResponse, WaitRequest,
+    WaitResponse, WriteArchiveRequest, WriteArchiveResponse,
 };
 use agent_api::agent_ttrpc::{self, Agent};
 use async_trait::async_trait;
@@ -41,6 +41,11 @@ impl Agent for Service {
     async fn adopt(&self, _: &TtrpcContext, request: AdoptRequest) -> Result<AdoptResponse> {
         identity::adopt(&request).map_err(|error| adopt_status(&error))?;
         Ok(AdoptResponse::default())
+    }
+
+    async fn prepare(&self, _: &TtrpcContext, _: PrepareRequest) -> Result<PrepareResponse> {
+        disks::prepare().await.map_err(|error| disk_status(&error))?;
+        Ok(PrepareResponse::default())
     }
 
     async fn take_over(&self, _: &TtrpcContext, request: TakeOverRequest) -> Result<TakeOverResponse> {

@@ -17,6 +17,10 @@ const IMAGE_SERIAL: &str = "image";
 const PERSISTENT_MEMORY: &str = "pmem0";
 const SCRATCH_SERIAL: &str = "scratch";
 
+/// The disks nearly every sandbox has, to which a template gives places ahead.
+pub(crate) const PLACES: [(&str, DiskDevice); 2] =
+    [(SCRATCH_SERIAL, DiskDevice::Block), (IMAGE_SERIAL, DiskDevice::PersistentMemory)];
+
 /// Descriptors on their way to the VMM, and the places by which the message names them.
 #[derive(Debug, Default)]
 pub(crate) struct Descriptors {

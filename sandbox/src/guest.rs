@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent_api::agent::{
-    self, AdoptRequest, CreateContainerRequest, ExecRequest, PowerOffRequest, ResizeTerminalRequest,
-    SignalRequest, StartContainerRequest, TakeOverRequest, WaitRequest, create_container_response,
-    exec_response,
+    self, AdoptRequest, CreateContainerRequest, ExecRequest, PowerOffRequest, PrepareRequest,
+    ResizeTerminalRequest, SignalRequest, StartContainerRequest, TakeOverRequest, WaitRequest,
+    create_container_response, exec_response,
 };
 use agent_api::agent_ttrpc::AgentClient;
 use agent_api::ports;
@@ -101,6 +101,12 @@ impl Guest {
             ..Default::default()
         };
         self.answer(self.client.adopt(Context::default(), &request)).await?;
+        Ok(())
+    }
+
+    /// Has the guest do ahead what its clones need not do then.
+    pub(crate) async fn prepare(&self) -> Result<(), GuestError> {
+        self.answer(self.client.prepare(Context::default(), &PrepareRequest::new())).await?;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Disk, End, FdIndex, Launch, PageRange, Resume};
+use crate::{Disk, DiskDevice, End, FdIndex, Launch, PageRange, Resume};
 
 /// Chosen by the supervisor; the reply carries it back.
 pub type RequestId = u64;
@@ -14,7 +14,8 @@ pub enum Request {
     Launch(Launch),
     /// Lets a saved VM go on; comes first and once.
     Resume(Resume),
-    /// Stops the guest for good and writes its state to a file. Only for a VM without disks whose memory is a file.
+    /// Stops the guest for good and writes its state to a file. Only for a VM without disks whose memory is a file; it may
+    /// have places of disks.
     Save { state: FdIndex },
     /// Has all of the VM stand, until [`Snapshot`](Self::Snapshot) or [`Release`](Self::Release): its disks may be
     /// copied.
@@ -28,6 +29,10 @@ pub enum Request {
     Written,
     /// Adds a disk to the running VM; the guest sees it after its agent rescans the PCI bus.
     AddDisk(Disk),
+    /// Adds the place of a disk to a VM that is to be saved: a device the guest's kernel can know before there is a disk. When
+    /// the VM goes on, a disk with this serial takes the place, or one that is persistent memory that device's; none
+    /// leaves it empty.
+    AddPlace { serial: String, device: DiskDevice },
     /// Takes a disk away; the agent has removed its PCI device before.
     RemoveDisk { serial: String },
     /// Opens a vsock stream to a port the guest listens on; the reply brings the stream's descriptor.

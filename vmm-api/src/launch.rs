@@ -41,8 +41,8 @@ pub struct Resume {
     /// The saved VM's [`Launch::memory_file`], or the copy a [`Request::Snapshot`](crate::Request::Snapshot) made. What the
     /// guest writes does not get into it.
     pub memory: FdIndex,
-    /// The disks the saved VM had, by their serials, and others that it did not have, which its guest sees when it
-    /// rescans its bus.
+    /// The disks the saved VM had, by their serials, those that take places it had, and others, which its guest sees when
+    /// it rescans its bus.
     pub disks: Vec<Disk>,
     /// Ports the guest may open vsock streams to from its first instruction on, as by
     /// [`Request::Listen`](crate::Request::Listen).

@@ -38,6 +38,8 @@ pub enum DeviceError {
     Pmem(#[source] io::Error),
     #[error("there is a disk {0} already")]
     DiskExists(String),
+    #[error("there is persistent memory already")]
+    PersistentMemoryExists,
     #[error("there is no disk {0}")]
     NoDisk(String),
     #[error("the saved VM had a disk {0}, which does not come along")]
@@ -50,8 +52,15 @@ pub enum DeviceError {
 
 pub struct Devices {
     pub vsock: VsockHandle,
-    disks: BTreeMap<String, Slot>,
+    disks: BTreeMap<String, Seat>,
+    /// The slot of the disk that is persistent memory, or of its place.
     persistent_memory: Option<Slot>,
+}
+
+struct Seat {
+    slot: Slot,
+    /// Without a disk.
+    is_place: bool,
 }
 
 impl Devices {
@@ -79,35 +88,43 @@ impl Devices {
     }
 
     pub fn has_disks(&self) -> bool {
-        !self.disks.is_empty()
+        self.disks.values().any(|seat| !seat.is_place)
     }
 
     pub fn saved_disks(&self) -> Vec<SavedDisk> {
         let mut disks: Vec<_> = self
             .disks
             .iter()
-            .map(|(serial, slot)| SavedDisk { serial: serial.clone(), slot: slot.number() })
+            .map(|(serial, Seat { slot, is_place })| SavedDisk {
+                serial: serial.clone(),
+                slot: slot.number(),
+                is_place: *is_place,
+            })
             .collect();
         disks.sort_by_key(|disk| disk.slot);
         disks
     }
 
-    /// The slot of the disk that is persistent memory.
+    /// The slot of the disk that is persistent memory, or of its place.
     pub fn persistent_memory(&self) -> Option<Slot> {
         self.persistent_memory
     }
 
-    /// Puts the disks of a saved VM where they were, out of those at hand, before anything else is added.
+    /// Puts the disks of a saved VM where they were, out of those at hand, before anything else is added. A place may stay
+    /// one.
     pub fn put_back(
         &mut self,
         machine: &Machine,
         saved: &[SavedDisk],
         at_hand: &mut Vec<DiskPart>,
     ) -> Result<(), DeviceError> {
-        for SavedDisk { serial, slot } in saved {
-            let found = at_hand.iter().position(|disk| disk.serial == *serial);
-            let found = found.ok_or_else(|| DeviceError::NotAtHand(serial.clone()))?;
-            if self.add_disk(machine, at_hand.remove(found))?.number() != *slot {
+        for SavedDisk { serial, slot, is_place } in saved {
+            let put = match at_hand.iter().position(|disk| disk.serial == *serial) {
+                Some(found) => self.add_disk(machine, at_hand.remove(found))?,
+                None if *is_place => self.add_place(machine, serial.clone())?,
+                None => return Err(DeviceError::NotAtHand(serial.clone())),
+            };
+            if put.number() != *slot {
                 return Err(DeviceError::OtherSlot(serial.clone()));
             }
         }
@@ -117,10 +134,25 @@ impl Devices {
     /// The guest sees the disk when it rescans its bus.
     pub fn add_disk(&mut self, machine: &Machine, disk: DiskPart) -> Result<Slot, DeviceError> {
         let DiskPart { serial, files, access } = disk;
+        let disk = Disk::new(files, access).map_err(|error| DeviceError::Disk(serial.clone(), error))?;
+        self.seat_disk(machine, serial, disk, false)
+    }
+
+    /// A device without a disk.
+    pub fn add_place(&mut self, machine: &Machine, serial: String) -> Result<Slot, DeviceError> {
+        self.seat_disk(machine, serial, Disk::none(), true)
+    }
+
+    fn seat_disk(
+        &mut self,
+        machine: &Machine,
+        serial: String,
+        disk: Disk,
+        is_place: bool,
+    ) -> Result<Slot, DeviceError> {
         if self.disks.contains_key(&serial) {
             return Err(DeviceError::DiskExists(serial));
         }
-        let disk = Disk::new(files, access).map_err(|error| DeviceError::Disk(serial.clone(), error))?;
         let plan = ThreadPlan {
             name: "blk".to_owned(),
             confine: || seccomp::confine(seccomp::Thread::Blk),
@@ -128,16 +160,20 @@ impl Devices {
         };
         let blk = Blk::new(disk, &serial, plan).map_err(|error| DeviceError::Blk(serial.clone(), error))?;
         let slot = seat(machine, Box::new(blk))?;
-        self.disks.insert(serial, slot);
+        self.disks.insert(serial, Seat { slot, is_place });
         Ok(slot)
     }
 
-    /// Tells the guest of a disk in a range of its memory. It stays for as long as the VM runs.
+    /// Tells the guest of a disk in a range of its memory, an empty one for the place of such a disk. It stays for as long
+    /// as the VM runs.
     pub fn add_persistent_memory(
         &mut self,
         machine: &Machine,
         range: Range<u64>,
     ) -> Result<Slot, DeviceError> {
+        if self.persistent_memory.is_some() {
+            return Err(DeviceError::PersistentMemoryExists);
+        }
         let pmem = Pmem::new(
             range,
             ThreadPlan {
@@ -152,8 +188,8 @@ impl Devices {
     }
 
     pub fn remove_disk(&mut self, machine: &Machine, serial: &str) -> Result<(), DeviceError> {
-        let slot = self.disks.remove(serial).ok_or_else(|| DeviceError::NoDisk(serial.to_owned()))?;
-        machine.pci.remove(slot);
+        let seat = self.disks.remove(serial).ok_or_else(|| DeviceError::NoDisk(serial.to_owned()))?;
+        machine.pci.remove(seat.slot);
         Ok(())
     }
 }

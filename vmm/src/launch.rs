@@ -165,9 +165,7 @@ impl DiskPart {
 
     fn take(disk: Disk, descriptors: &mut Descriptors) -> Result<Self, DescriptionError> {
         let Disk { serial, files, read_only, device: _ } = disk;
-        if !(1..=20).contains(&serial.len()) || !serial.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(DescriptionError::Serial(serial));
-        }
+        check_serial(&serial)?;
         if files.is_empty() {
             return Err(DescriptionError::NoFile(serial));
         }
@@ -176,6 +174,12 @@ impl DiskPart {
         let access = if read_only { Access::ReadOnly } else { Access::Writable };
         Ok(Self { serial, files, access })
     }
+}
+
+/// What a guest can be told.
+pub fn check_serial(serial: &str) -> Result<(), DescriptionError> {
+    let good = (1..=20).contains(&serial.len()) && serial.bytes().all(|byte| byte.is_ascii_graphic());
+    if good { Ok(()) } else { Err(DescriptionError::Serial(serial.to_owned())) }
 }
 
 /// The descriptors of one message, each to be taken once.

@@ -4,9 +4,10 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::arch::state::{ChipState, StateError};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
+use crate::arch::state::{ChipState, StateError};
+use crate::file_memory::FileMemory;
 use crate::hold::Hold;
 use crate::memory;
 use crate::memory_copy::MemoryCopy;
@@ -118,6 +119,7 @@ fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, Sa
         let vcpus = vcpus.iter().map(|vcpu| vcpu.state(&saving.msrs));
         Ok::<_, StateError>((moment, chips, vcpus.collect::<Result<_, _>>()?))
     })?;
+    let length = running.file_memory.as_ref().map_or(0, FileMemory::length);
     Ok(SavedVm {
         shape: Shape { memory: saving.memory, taken },
         chips,
@@ -127,8 +129,7 @@ fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, Sa
         persistent_memory: running
             .devices
             .persistent_memory()
-            .zip(running.file_memory.as_ref())
-            .map(|(slot, files)| SavedPersistentMemory { slot: slot.number(), length: files.length() }),
+            .map(|slot| SavedPersistentMemory { slot: slot.number(), length }),
         pci,
     })
 }

@@ -37,20 +37,21 @@ pub struct SavedVm {
     pub pci: BusState,
 }
 
-/// A disk, which whoever lets the VM go on brings along again.
+/// A disk, which whoever lets the VM go on brings along again; or the place of one, which that may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedDisk {
     pub serial: String,
     /// On the PCI bus.
     pub slot: u8,
+    pub is_place: bool,
 }
 
-/// A disk that is persistent memory, which comes along again too.
+/// A disk that is persistent memory, or the place of one; as above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedPersistentMemory {
     /// On the PCI bus.
     pub slot: u8,
-    /// In bytes.
+    /// In bytes; of a place, 0.
     pub length: u64,
 }
 

@@ -1,10 +1,11 @@
 //! A VM's start, from its description to running vCPUs, as one recipe; and another for a VM that was saved.
 
 use std::error::Error;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use kvm_ioctls::{Kvm, VmFd};
-use vmm_api::{ControlSocket, EndReason, RequestId};
+use vmm_api::{ControlSocket, DiskDevice, EndReason, RequestId};
 
 use crate::arch::boot::{self, BootError};
 use crate::arch::cpuid::{Cpuid, CpuidError};
@@ -160,18 +161,7 @@ pub fn resume(
     let machine = Machine::new(&vm, memory, ending, Some(&saved.console))?;
     let mut devices = Devices::attach(&machine, Arc::clone(control))?;
     parts.listen.into_iter().for_each(|port| devices.vsock.listen(port));
-    devices.put_back(&machine, &saved.disks, &mut parts.disks.block)?;
-    let put_back = match saved.persistent_memory {
-        Some(was) => Some(put_back_persistent_memory(
-            was,
-            &mut parts.disks,
-            saved.shape.memory,
-            &vm,
-            &machine,
-            &mut devices,
-        )?),
-        None => None,
-    };
+    let put_back = put_back(&saved, &mut parts.disks, &vm, &machine, &mut devices)?;
     stamps.mark("devices");
 
     let vcpus = vcpu::create_to_restore(&vm, saved.vcpus.len())?;
@@ -208,20 +198,47 @@ fn add_disks(
     add_persistent_memory(files, memory, vm, machine, devices).map(|(files, _)| Some(files))
 }
 
-/// Puts a saved VM's persistent memory where it was.
+/// Puts the disks of a saved VM where they were: in the order of their slots, by which each gets its own again.
+fn put_back(
+    saved: &SavedVm,
+    disks: &mut DiskParts,
+    vm: &VmFd,
+    machine: &Machine,
+    devices: &mut Devices,
+) -> Result<Option<FileMemory>, StartError> {
+    let Some(was) = saved.persistent_memory else {
+        devices.put_back(machine, &saved.disks, &mut disks.block)?;
+        return Ok(None);
+    };
+    let (before, behind) = saved.disks.split_at(saved.disks.partition_point(|disk| disk.slot < was.slot));
+    devices.put_back(machine, before, &mut disks.block)?;
+    let files = disks.persistent_memory.take();
+    let memory = put_back_persistent_memory(was, files, saved.shape.memory, vm, machine, devices)?;
+    devices.put_back(machine, behind, &mut disks.block)?;
+    Ok(memory)
+}
+
+/// Nothing where a place stays one.
 fn put_back_persistent_memory(
     was: SavedPersistentMemory,
-    disks: &mut DiskParts,
+    files: Option<Vec<OwnedFd>>,
     memory: u64,
     vm: &VmFd,
     machine: &Machine,
     devices: &mut Devices,
-) -> Result<FileMemory, StartError> {
-    let files = FileMemory::map(disks.persistent_memory.take().ok_or(StartError::OtherImage)?)?;
-    if files.length() != was.length {
-        return Err(StartError::OtherImage);
-    }
-    let (files, slot) = add_persistent_memory(files, memory, vm, machine, devices)?;
+) -> Result<Option<FileMemory>, StartError> {
+    let is_place = was.length == 0;
+    let (files, slot) = match files.map(FileMemory::map).transpose()? {
+        Some(files) if is_place || files.length() == was.length => {
+            let (files, slot) = add_persistent_memory(files, memory, vm, machine, devices)?;
+            (Some(files), slot)
+        }
+        None if is_place => {
+            let address = layout::persistent_memory(memory);
+            (None, devices.add_persistent_memory(machine, address..address)?)
+        }
+        _ => return Err(StartError::OtherImage),
+    };
     if slot.number() == was.slot { Ok(files) } else { Err(StartError::OtherImage) }
 }
 
@@ -239,6 +256,18 @@ fn add_persistent_memory(
 }
 
 impl Running {
+    /// Adds the place of a disk.
+    pub fn add_place(&mut self, serial: String, device: DiskDevice) -> Result<(), DeviceError> {
+        match device {
+            DiskDevice::Block => self.devices.add_place(&self.machine, serial),
+            DiskDevice::PersistentMemory => {
+                let address = layout::persistent_memory(self.saving.memory);
+                self.devices.add_persistent_memory(&self.machine, address..address)
+            }
+        }
+        .map(drop)
+    }
+
     fn new(
         machine: Machine,
         devices: Devices,

@@ -464,6 +464,158 @@ impl ::protobuf::Message for TakeOverResponse {
     }
 }
 
+// @@protoc_insertion_point(message:bulkhead.agent.v1.PrepareRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct PrepareRequest {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.PrepareRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a PrepareRequest {
+    fn default() -> &'a PrepareRequest {
+        <PrepareRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl PrepareRequest {
+    pub fn new() -> PrepareRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for PrepareRequest {
+    const NAME: &'static str = "PrepareRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> PrepareRequest {
+        PrepareRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static PrepareRequest {
+        static instance: PrepareRequest = PrepareRequest {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.PrepareResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct PrepareResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.PrepareResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a PrepareResponse {
+    fn default() -> &'a PrepareResponse {
+        <PrepareResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl PrepareResponse {
+    pub fn new() -> PrepareResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for PrepareResponse {
+    const NAME: &'static str = "PrepareResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> PrepareResponse {
+        PrepareResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static PrepareResponse {
+        static instance: PrepareResponse = PrepareResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
 // @@protoc_insertion_point(message:bulkhead.agent.v1.AttachDisksRequest)
 #[derive(PartialEq,Clone,Default,Debug)]
 pub struct AttachDisksRequest {

@@ -36,6 +36,11 @@ impl AgentClient {
         ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "Adopt", cres);
     }
 
+    pub async fn prepare(&self, ctx: ttrpc::context::Context, req: &super::agent::PrepareRequest) -> ::ttrpc::Result<super::agent::PrepareResponse> {
+        let mut cres = super::agent::PrepareResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "Prepare", cres);
+    }
+
     pub async fn take_over(&self, ctx: ttrpc::context::Context, req: &super::agent::TakeOverRequest) -> ::ttrpc::Result<super::agent::TakeOverResponse> {
         let mut cres = super::agent::TakeOverResponse::new();
         ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "TakeOver", cres);
@@ -150,6 +155,17 @@ struct AdoptMethod {
 impl ::ttrpc::r#async::MethodHandler for AdoptMethod {
     async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
         ::ttrpc::async_request_handler!(self, ctx, req, agent, AdoptRequest, adopt);
+    }
+}
+
+struct PrepareMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for PrepareMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, PrepareRequest, prepare);
     }
 }
 
@@ -389,6 +405,9 @@ pub trait Agent: Sync {
     async fn adopt(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::AdoptRequest) -> ::ttrpc::Result<super::agent::AdoptResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Adopt is not supported".to_string())))
     }
+    async fn prepare(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::PrepareRequest) -> ::ttrpc::Result<super::agent::PrepareResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Prepare is not supported".to_string())))
+    }
     async fn take_over(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::TakeOverRequest) -> ::ttrpc::Result<super::agent::TakeOverResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/TakeOver is not supported".to_string())))
     }
@@ -461,6 +480,9 @@ pub fn create_agent(service: Arc<dyn Agent + Send + Sync>) -> HashMap<String, ::
 
     methods.insert("Adopt".to_string(),
                     Box::new(AdoptMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("Prepare".to_string(),
+                    Box::new(PrepareMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
 
     methods.insert("TakeOver".to_string(),
                     Box::new(TakeOverMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);

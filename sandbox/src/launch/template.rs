@@ -7,7 +7,7 @@ use vmm_api::{FdIndex, Identity, Launch, Reply, Request};
 use super::boot::{adopt, boot};
 use super::error::{LaunchError, LaunchPhase, agent_failed, failed};
 use super::source::{Source, Start, machine};
-use crate::disks::Descriptors;
+use crate::disks::{self, Descriptors};
 use crate::identity;
 use crate::installation::Installation;
 use crate::memory::vm_memory;
@@ -78,6 +78,12 @@ async fn make(
     let begun = boot(vmm.handle(), start, incoming, &timeline).await?;
     // Nobody's yet, but clones count their time from its clock.
     let guest = adopt(vmm.handle(), begun, "", &timeline).await?;
+    for (serial, device) in disks::PLACES {
+        let place = Request::AddPlace { serial: serial.to_owned(), device };
+        let added = vmm.handle().call(place, Vec::new()).await;
+        added.map_err(|error| failed(LaunchPhase::Save, error))?;
+    }
+    guest.prepare().await.map_err(agent_failed)?;
     guest.set_clock().await.map_err(agent_failed)?;
     drop(guest);
     let save = Request::Save { state: FdIndex(0) };

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use bulkhead_e2e::vm::{Plan, Saved, Vm, disk_image};
-use vmm_api::{Reply, Request};
+use vmm_api::{DiskDevice, Reply, Request};
 
 /// Counts aloud, four times a second or so.
 const COUNT: &str = "i=0; while true; do i=$((i + 1)); echo \"count $i.\"; sleep 0.25; done";
@@ -67,6 +67,45 @@ fn a_clone_takes_disks_and_entropy() {
     let (one, other) = (run("first"), run("other"));
     assert_eq!(one.len(), 1, "{one:?}");
     assert_ne!(one, other);
+}
+
+/// The guest's kernel knows the place before there is a disk, and only has to give it a driver then.
+#[test]
+fn a_disk_takes_the_place_the_saved_vm_had_for_it() {
+    let script = "cd /sys/bus/virtio; echo 0 > drivers_autoprobe; echo looking
+        while ! grep -q 0x0002 devices/*/device; do echo 1 > /sys/bus/pci/rescan; sleep 0.1; done
+        echo 1 > drivers_autoprobe; echo ready
+        while [ ! -e /sys/block/vda ]; do echo 1 > /sys/bus/pci/rescan; sleep 0.1; done
+        for device in devices/*; do [ -e $device/driver ] || echo ${device#*/} > drivers_probe; done
+        head -c 5 /dev/vdb; echo; echo \"$(cat /sys/block/vdb/size) sectors\"; echo done; sleep 1000";
+    let mut plan = Plan::running(script);
+    plan.in_file = true;
+    let mut vm = plan.start();
+    let place = || Request::AddPlace { serial: "place".to_owned(), device: DiskDevice::Block };
+    vm.wait_for("looking");
+    assert_eq!(vm.ask(place()), Ok(Reply::DiskAdded));
+    assert_eq!(vm.ask(place()).unwrap_err(), "there is a disk place already");
+    vm.wait_for("ready");
+    let saved = vm.save();
+
+    let late = disk_image("late", 1 << 20);
+    let run = |disks: &[(&str, &File)]| {
+        let mut clone = saved.resume_with(disks);
+        assert_eq!(clone.add_disk("late", &late), Ok(Reply::DiskAdded));
+        clone.wait_for("done");
+        clone
+    };
+    let console = |vm: &mut Vm| match vm.ask(Request::Console) {
+        Ok(Reply::Console { tail }) => tail,
+        other => panic!("{other:?}"),
+    };
+    let taken = console(&mut run(&[("place", &disk_image("taken", 1 << 20))]));
+    assert!(taken.contains("taken") && taken.contains("2048 sectors"), "{taken}");
+    let mut empty = run(&[]);
+    assert!(console(&mut empty).contains("\n0 sectors"), "{}", console(&mut empty));
+    // As it is copied, too.
+    assert_eq!(empty.ask(Request::Hold), Ok(Reply::Held));
+    empty.snapshot().resume_with(&[("late", &late)]).wait_for("0 sectors");
 }
 
 #[test]

@@ -47,6 +47,11 @@ pub enum DiskError {
 }
 
 impl Disk {
+    /// The disk of a device that has none yet.
+    pub fn none() -> Self {
+        Self { parts: Vec::new(), access: Access::ReadOnly, sectors: 0 }
+    }
+
     /// A disk over one file, or over several that follow each other on it.
     pub fn new(files: Vec<OwnedFd>, access: Access) -> Result<Self, DiskError> {
         let mut parts = Vec::with_capacity(files.len());
