@@ -164,7 +164,7 @@ mod tests {
         };
         assert_eq!(StateFile::decode(b"ELF"), Err(StateFileError::Foreign));
         assert_eq!(change(0, b'b'), StateFileError::Foreign);
-        assert_eq!(change(16, 2), StateFileError::Version(2));
+        assert_eq!(change(16, 99), StateFileError::Version(99));
         assert_eq!(change(20, 200), StateFileError::Header);
         assert_eq!(change(good.len() - 1, 0), StateFileError::Section("sixteen-letters-".to_owned()));
         assert_eq!(StateFile::decode(&good[..good.len() - 1]), Err(StateFileError::Header));
