@@ -61,7 +61,7 @@ pub use launch::{LaunchError, LaunchPhase, build_template};
 pub use memory::{DEFAULT_MEMORY, GUEST_OVERHEAD, MIN_MEMORY, MemoryError};
 pub use process_id::ProcessId;
 pub use record::{Label, Record, RecordError, State, StateDir};
-pub use sandbox::Sandbox;
+pub use sandbox::{Remains, Sandbox};
 pub use scratch::{ScratchError, make_disk};
 pub use snapshot::{SnapshotError, SnapshotFiles, Snapshotter};
 pub use sparse_copy::copy_disk;

@@ -55,6 +55,8 @@ pub enum State {
     /// Its container does not run yet.
     Starting,
     Running,
+    /// Its VM has ended. What it held is yet to be given back, and nobody gets in.
+    Ending,
 }
 
 /// What a front end says of a sandbox it wants.
@@ -144,7 +146,8 @@ impl StateDir {
 
     /// By name, id, or the beginning of an id.
     pub fn find(&self, wanted: &str) -> Result<Record, RecordError> {
-        let records = self.records()?;
+        let mut records = self.records()?;
+        records.retain(|record| record.state != State::Ending);
         if let Some(exact) = records.iter().find(|record| record.name == wanted || record.id == wanted) {
             return Ok(exact.clone());
         }
@@ -172,14 +175,24 @@ impl StateDir {
         Ok(swept)
     }
 
-    /// Writes the record of a sandbox that this process is about to supervise.
+    /// Writes the record of a sandbox that this process is about to supervise; waits for one of that name that ends.
     pub(crate) fn claim(&self, label: Label) -> Result<Claim, RecordError> {
         if !is_name(&label.name) {
             return Err(RecordError::BadName(label.name));
         }
-        let _one_at_a_time = self.lock()?;
         let directory = self.directory_of(&label.name);
         let name = label.name.clone();
+        let unclean = |source| RecordError::CleanUp { name: name.clone(), source };
+        // Not with the lock, which others want: a VM has to be given back.
+        if matches!(read(&directory), Ok(Record { state: State::Ending, .. })) {
+            wait_until_let_go(&directory).map_err(unclean)?;
+        }
+        let _one_at_a_time = self.lock()?;
+        // Its supervisor is about to remove it, and began with the record; or it died before it could.
+        if read(&directory).is_err() {
+            wait_until_let_go(&directory).map_err(unclean)?;
+        }
+        sweep_one(&directory).map_err(unclean)?;
         let identity = identity::free(&self.records()?);
         match DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -269,6 +282,15 @@ impl Drop for Claim {
         if self.record.cgroup.as_deref().is_none_or(|cgroup| cgroup::remove(cgroup).is_ok()) {
             let _ = fs::remove_dir_all(&self.directory);
         }
+    }
+}
+
+/// Waits until a sandbox's directory, if it is there, is nobody's any more.
+fn wait_until_let_go(directory: &Path) -> io::Result<()> {
+    match File::open(directory) {
+        Ok(held) => Ok(rustix::io::retry_on_intr(|| flock(&held, FlockOperation::LockExclusive))?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -27,6 +27,14 @@ pub struct Sandbox {
     pub(crate) timeline: Timeline,
 }
 
+/// What a sandbox leaves when its VM has ended: a process that has the VM's memory and disks to give back, which takes
+/// its time, and a record. Dropped, the process is killed, and the record removed.
+pub struct Remains {
+    // In the order they have to go.
+    vmm: Vmm,
+    claim: Claim,
+}
+
 impl Sandbox {
     /// The agent, which makes containers and runs processes in them.
     pub fn guest(&self) -> &Guest {
@@ -72,14 +80,22 @@ impl Sandbox {
         self.vmm.handle().ended().await
     }
 
-    /// Ends the VM at once, whatever the guest is doing, and leaves nothing behind. What the guest has
-    /// not written to its disks is lost, which nobody misses: they end with it.
-    pub async fn stop(self) -> Arc<Ended> {
-        let Self { broker, vmm, claim, timeline, .. } = self;
+    /// Ends the VM at once, whatever the guest is doing: nothing of it runs any more, and nobody finds it. What the guest
+    /// has not written to its disks is lost.
+    pub async fn halt(self) -> (Arc<Ended>, Remains) {
+        let Self { broker, vmm, mut claim, timeline, .. } = self;
         drop(broker);
-        let ended = vmm.stop().await;
-        drop(claim);
-        timeline.mark("torn down");
+        let ended = vmm.halt().await;
+        // Where that cannot be written, a start of the same sandbox is refused instead of waiting.
+        let _ = claim.update(|record| record.state = State::Ending);
+        timeline.mark("VM stopped");
+        (ended, Remains { vmm, claim })
+    }
+
+    /// Ends the VM at once, and leaves nothing behind.
+    pub async fn stop(self) -> Arc<Ended> {
+        let (ended, remains) = self.halt().await;
+        remains.clear_away().await;
         ended
     }
 
@@ -90,8 +106,16 @@ impl Sandbox {
             Ok(()) | Err(GuestError::Ended(_)) => {}
             Err(error) => return Err(error),
         }
-        let ended = self.ended().await;
-        drop(self);
-        Ok(ended)
+        self.ended().await;
+        Ok(self.stop().await)
+    }
+}
+
+impl Remains {
+    /// Waits until all of it is gone.
+    pub async fn clear_away(self) {
+        let Self { vmm, claim } = self;
+        vmm.gone().await;
+        drop(claim);
     }
 }

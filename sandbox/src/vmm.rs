@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use vmm_api::{Failure, PageRange, Reply, Request, SendError};
 
 use crate::ended::{Ended, Reason};
@@ -26,7 +27,8 @@ pub(crate) struct Vmm {
     handle: VmmHandle,
     pid: u32,
     /// Dropped, what supervises it ends it.
-    _wanted: oneshot::Sender<Infallible>,
+    wanted: oneshot::Sender<Infallible>,
+    supervision: JoinHandle<()>,
 }
 
 /// What can be asked of a VMM; clones do not keep it alive.
@@ -69,11 +71,8 @@ impl Vmm {
         let (incoming_sender, incoming) = mpsc::channel(QUEUE);
         let (ended_sender, ended) = watch::channel(None);
         let (wanted, unwanted) = oneshot::channel();
-        tokio::spawn(async move {
-            let end = process.supervise(asked, incoming_sender, unwanted).await;
-            ended_sender.send_replace(Some(Arc::new(end)));
-        });
-        Ok((Self { handle: VmmHandle { asks, ended }, pid, _wanted: wanted }, incoming))
+        let supervision = tokio::spawn(process.supervise(asked, incoming_sender, ended_sender, unwanted));
+        Ok((Self { handle: VmmHandle { asks, ended }, pid, wanted, supervision }, incoming))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -84,11 +83,19 @@ impl Vmm {
         &self.handle
     }
 
-    /// Ends the VM and its process, and waits until both are gone.
-    pub(crate) async fn stop(self) -> Arc<Ended> {
+    /// Ends the VM: nothing of the guest runs any more. Its process is there until it is [`gone`](Self::gone).
+    pub(crate) async fn halt(&self) -> Arc<Ended> {
         // A failure means that the VM has ended on its own, and `ended` tells how.
         let _ = self.handle.call(Request::Stop, Vec::new()).await;
         self.handle.ended().await
+    }
+
+    /// Ends the process, and waits until it is gone with all that it had.
+    pub(crate) async fn gone(self) {
+        let Self { wanted, supervision, .. } = self;
+        drop(wanted);
+        // Fails if it panicked: then the process was killed as it was dropped.
+        let _ = supervision.await;
     }
 }
 

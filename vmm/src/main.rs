@@ -21,25 +21,28 @@ fn main() -> ExitCode {
             return exit_code(&EndReason::Launch { message: String::new() });
         }
     };
-    let end = run(&control, &mut stamps);
+    let (end, _remains) = run(&control, &mut stamps);
     let code = exit_code(&end.reason);
     // A supervisor that is gone reads the exit code, or nothing.
     let _ = control.send(&Message::Event(Event::Ended(end)), &[]);
+    // What the VM has takes a while to give back, and the supervisor may have better to do first.
+    while control.receive::<(RequestId, Request)>().is_ok() {}
     code
 }
 
-/// From the first request to the end of the VM.
-fn run(control: &Arc<ControlSocket>, stamps: &mut Stamps) -> End {
+/// From the first request to the end of the VM; with what is left of it.
+fn run(control: &Arc<ControlSocket>, stamps: &mut Stamps) -> (End, Option<Running>) {
     let (id, mut running) = match begin(control, stamps) {
         Ok(begun) => begun,
-        Err(reason) => return End { reason, console: String::new(), exits: BTreeMap::new() },
+        Err(reason) => return (End { reason, console: String::new(), exits: BTreeMap::new() }, None),
     };
     let launched = Reply::Launched { stamps: stamps.take(), clock_behind: running.clock_behind };
     let reason = match control::reply(control, id, Ok(launched)) {
         Ok(()) => control::serve(control, &mut running),
         Err(_) => EndReason::Stopped,
     };
-    running.stop().end(reason)
+    running.stop();
+    (running.machine.end(reason), Some(running))
 }
 
 fn begin(control: &Arc<ControlSocket>, stamps: &mut Stamps) -> Result<(RequestId, Running), EndReason> {

@@ -300,11 +300,10 @@ impl Running {
     }
 
     /// Nothing of the guest runs any more.
-    pub fn stop(mut self) -> Machine {
-        // Before the devices, whose threads end only when they are not held.
-        drop(self.standing.take());
+    pub fn stop(&mut self) {
+        // A copy that is not done by now is none. Devices' threads end only when they are not held.
+        drop((self.copying.take(), self.standing.take()));
         self.stop_vcpus();
-        self.machine
     }
 }
 

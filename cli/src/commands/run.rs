@@ -95,10 +95,7 @@ pub(crate) async fn run(
     match foreground.follow(signals).await? {
         Followed::Detached => Ok(0),
         Followed::Signalled(signal) => Ok(foreground::signalled(signal)),
-        Followed::Ended(ended) => {
-            started.gone().map_err(RunError::Gone)?;
-            report(args, ended, timeline)
-        }
+        Followed::Ended(ended) => report(args, ended, timeline),
     }
 }
 

@@ -102,10 +102,7 @@ pub(crate) async fn start_attached(
     }
     let followed = follow(started.attachment(), streams, wiring, &args.foreground, signals).await?;
     match followed {
-        Followed::Ended(ended) => {
-            started.gone().map_err(StartingError::Gone)?;
-            code(ended)
-        }
+        Followed::Ended(ended) => code(ended),
         Followed::Detached => Ok(0),
         Followed::Signalled(signal) => Ok(foreground::signalled(signal)),
     }

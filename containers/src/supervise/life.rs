@@ -91,7 +91,7 @@ impl<'a> Life<'a> {
         let mut restarts = Restarts::default();
         loop {
             let begun = Instant::now();
-            let ended = match self.run().await {
+            let (ended, remains) = match self.run().await {
                 Ok(ended) => ended,
                 Err(failure) => return self.failed(failure).await,
             };
@@ -111,8 +111,12 @@ impl<'a> Life<'a> {
                 status.restarts = restarts.count();
                 status.health = None;
             });
-            let Some(pause) = pause else { return self.finish(ended, None).await };
+            let Some(pause) = pause else {
+                self.finish(ended, None).await;
+                return remains.clear_away().await;
+            };
             self.clients.tell(ended.clone());
+            remains.clear_away().await;
             if self.stopped_within(pause).await {
                 self.set(|status| status.state = State::Exited);
                 return self.finish(ended, None).await;
@@ -168,7 +172,9 @@ impl<'a> Life<'a> {
     /// Lets go of the container, then says so.
     async fn finish(mut self, ended: Ended, failure: Option<Failure>) {
         self.set(|status| status.supervisor = None);
-        let Self { container, lock, mut clients, starter, host, .. } = self;
+        let Self { container, lock, mut clients, starter, host, wishes, .. } = self;
+        // Who asked for something since the end is refused, instead of waiting for it and missing the last word.
+        drop(wishes);
         let container = container.named_by_now();
         if container.config().auto_remove {
             // Broken off, it is gone on with by the next command.

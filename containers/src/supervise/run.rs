@@ -1,13 +1,13 @@
-//! One run of a container: its sandbox is launched, its command started, followed to its end, and all of it
-//! torn down.
+//! One run of a container: its sandbox is launched, its command started, followed to its end, and the VM
+//! ended.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sandbox::{
-    ContainerConfig, CreateError, Exit, GuestError, Label, LaunchError, Process, RecordError, Sandbox,
-    SandboxConfig, SnapshotFiles, Stdio, TerminalSize,
+    ContainerConfig, CreateError, Exit, GuestError, Label, LaunchError, Process, RecordError, Remains,
+    Sandbox, SandboxConfig, SnapshotFiles, Stdio, TerminalSize,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -95,8 +95,8 @@ impl BeginError {
 }
 
 impl Life<'_> {
-    /// An error says why the command could not be started; nothing of the run is left either way.
-    pub(super) async fn run(&mut self) -> Result<Ended, Failure> {
+    /// How it ended, and what is left of it to be cleared away; or why the command could not be started.
+    pub(super) async fn run(&mut self) -> Result<(Ended, Remains), Failure> {
         let mut run = self.begin_run().await?;
         self.running();
         let exit = self.follow(&mut run).await;
@@ -326,7 +326,7 @@ impl Life<'_> {
         self.set(|status| status.health = Some(health));
     }
 
-    async fn tear_down(&mut self, run: Run, exit: Option<Result<Exit, GuestError>>) -> Ended {
+    async fn tear_down(&mut self, run: Run, exit: Option<Result<Exit, GuestError>>) -> (Ended, Remains) {
         self.attached.forget_input();
         // A disk that is used again is to be whole.
         if exit.as_ref().is_some_and(Result::is_ok) && !self.container.config().auto_remove {
@@ -334,7 +334,7 @@ impl Life<'_> {
             // Its journal brings a disk back that was not.
             let _ = timeout(UNMOUNT_LIMIT, unmounted).await;
         }
-        let vm = run.sandbox.stop().await;
+        let (vm, remains) = run.sandbox.halt().await;
         let ended = match exit {
             Some(Ok(exit)) => Ended { out_of_memory: exit.out_of_memory, ..self.end(exit.code) },
             Some(Err(error)) => Ended { error: describe(&error), ..self.end(exit_code::FAILED) },
@@ -343,7 +343,7 @@ impl Life<'_> {
         if ended.out_of_memory {
             self.note(Action::Oom, &[]);
         }
-        Ended { kvm_exits: vm.exits.clone(), ..ended }
+        (Ended { kvm_exits: vm.exits.clone(), ..ended }, remains)
     }
 }
 

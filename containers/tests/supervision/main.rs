@@ -138,6 +138,22 @@ async fn a_run_is_whole_from_its_first_byte_to_its_exit_code() {
 }
 
 #[tokio::test]
+async fn a_start_right_after_the_end_waits_for_what_is_left() {
+    let host = fake::Host::new();
+    let (mut started, mut streams) = start(&host, config("soon", fake::CAT), PIPES).await;
+    for _ in 0..10 {
+        started.running().await.unwrap();
+        drop(streams.stdin);
+        assert_eq!(started.attachment().ended().await.unwrap().code, 42);
+        let claimed = containers(&host).claim(&find(&host, "soon")).unwrap();
+        (started, streams) = claimed.start(program(&host), Some(PIPES), false).await.unwrap();
+    }
+    started.attachment().abort().await.unwrap();
+    started.gone().unwrap();
+    assert!(host.state().records().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn what_is_to_be_removed_is_gone_when_its_end_is_told() {
     let host = fake::Host::new();
     let config = Config { auto_remove: true, keeps_disk: false, ..config("brief", fake::CAT) };

@@ -92,6 +92,7 @@ async fn make(
         (Reply::Saved, _) => {}
         _ => return Err(failed(LaunchPhase::Save, VmmError::WrongReply)),
     }
-    vmm.stop().await;
+    vmm.halt().await;
+    vmm.gone().await;
     making.finish().map_err(LaunchError::TemplateFiles)
 }

@@ -29,7 +29,7 @@ struct Pending {
 /// Carries requests and replies until the VMM says its last word (`Some`), goes without one, or nobody is
 /// left to ask.
 pub(super) async fn converse(
-    control: AsyncControl,
+    control: &AsyncControl,
     mut asks: mpsc::Receiver<Ask>,
     incoming: mpsc::Sender<Incoming>,
 ) -> Result<Option<End>, ReceiveError> {
@@ -37,7 +37,7 @@ pub(super) async fn converse(
     loop {
         tokio::select! {
             ask = asks.recv() => match ask {
-                Some(ask) => pending.send(&control, ask).await,
+                Some(ask) => pending.send(control, ask).await,
                 None => return Ok(None),
             },
             received = control.receive() => match received {

@@ -2,16 +2,18 @@
 
 use std::convert::Infallible;
 use std::fs::File;
+use std::future::{pending, ready};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use spawn::Child;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use vmm_api::{CONTROL_FD, ControlSocket};
 
@@ -29,7 +31,7 @@ const EXIT_GRACE: Duration = Duration::from_secs(2);
 
 pub(super) struct VmmProcess {
     child: Child,
-    stderr: Receiver,
+    stderr: Diagnostics<Receiver>,
     control: AsyncControl,
 }
 
@@ -42,57 +44,89 @@ impl VmmProcess {
         let descriptors: [_; CONTROL_FD as usize + 1] =
             [null.as_fd(), null.as_fd(), written.as_fd(), theirs.as_fd()];
         let child = spawn::spawn(program, &descriptors, cgroup)?;
-        Ok(Self { child, stderr: Receiver::from_owned_fd(stderr)?, control: AsyncControl::new(ours)? })
+        Ok(Self {
+            child,
+            stderr: Diagnostics::of(Receiver::from_owned_fd(stderr)?),
+            control: AsyncControl::new(ours)?,
+        })
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.child.pid()
     }
 
-    /// Serves the control socket until it ends, or nobody wants it any more, then waits for the process to be gone.
+    /// Serves the control socket until the VM has ended, and says how. One that said so itself keeps what it has until
+    /// nobody wants it any more. Then waits for the process to be gone.
     pub(super) async fn supervise(
         self,
         asks: mpsc::Receiver<Ask>,
         incoming: mpsc::Sender<Incoming>,
-        unwanted: oneshot::Receiver<Infallible>,
-    ) -> Ended {
-        let Self { child, stderr, control } = self;
-        // The socket is closed when the conversation ends, which tells the VMM to go.
-        let talk_and_reap = async {
-            let (told, at_once) = tokio::select! {
-                biased;
-                _ = unwanted => (Ok(None), true),
-                told = converse(control, asks, incoming) => {
-                    let at_once = matches!(told, Ok(Some(_)));
-                    (told, at_once)
-                }
-            };
-            if at_once || timeout(EXIT_GRACE, child.ended()).await.is_err() {
-                // Nothing more is expected of it. It may be gone already.
-                let _ = child.kill();
-            }
-            (told, child.wait().await)
+        ended: watch::Sender<Option<Arc<Ended>>>,
+        mut unwanted: oneshot::Receiver<Infallible>,
+    ) {
+        let Self { child, mut stderr, control } = self;
+        let (told, at_once) = tokio::select! {
+            biased;
+            _ = &mut unwanted => (Ok(None), true),
+            told = converse(&control, asks, incoming) => (told, false),
+            never = stderr.keep() => match never {},
         };
-        let ((told, status), diagnostics) = tokio::join!(talk_and_reap, tail(stderr));
-        match told {
-            Ok(Some(end)) => Ended::told(end, diagnostics),
-            Ok(None) => Ended::untold(status, diagnostics),
-            Err(error) => Ended::lost(Reason::Lost(with_sources(&error)), diagnostics),
+        let tell = |end| drop(ended.send_replace(Some(Arc::new(end))));
+        if let Ok(Some(end)) = told {
+            tell(Ended::told(end, stderr.so_far().await));
+            // Its sender only ever goes.
+            let _ = unwanted.await;
+            let _ = child.kill();
+            drop(child.wait().await);
+            return;
         }
+        // Which tells the VMM to go.
+        drop(control);
+        if at_once || timeout(EXIT_GRACE, child.ended()).await.is_err() {
+            // It may be gone already.
+            let _ = child.kill();
+        }
+        let status = child.wait().await;
+        let diagnostics = stderr.so_far().await;
+        tell(match told {
+            Err(error) => Ended::lost(Reason::Lost(with_sources(&error)), diagnostics),
+            Ok(_) => Ended::untold(status, diagnostics),
+        });
     }
 }
 
-/// Reads to the end, and keeps the last [`DIAGNOSTICS`] bytes. A VMM that its guest took over may write
+/// A VMM's standard error, of which the last [`DIAGNOSTICS`] bytes are kept. A VMM that its guest took over may write
 /// anything.
-async fn tail(mut source: impl AsyncRead + Unpin) -> String {
-    let mut kept = Vec::new();
-    let mut piece = [0; 1024];
-    while let Ok(length @ 1..) = source.read(&mut piece).await {
-        kept.extend_from_slice(piece.get(..length).unwrap_or_default());
-        let excess = kept.len().saturating_sub(DIAGNOSTICS);
-        kept.drain(..excess);
+struct Diagnostics<S> {
+    source: S,
+    kept: Vec<u8>,
+}
+
+impl<S: AsyncRead + Unpin> Diagnostics<S> {
+    fn of(source: S) -> Self {
+        Self { source, kept: Vec::new() }
     }
-    guest_text::console(&String::from_utf8_lossy(&kept))
+
+    /// Keeps what comes. Cancelled, it loses nothing.
+    async fn keep(&mut self) -> Infallible {
+        let mut piece = [0; 1024];
+        while let Ok(length @ 1..) = self.source.read(&mut piece).await {
+            self.kept.extend_from_slice(piece.get(..length).unwrap_or_default());
+            let excess = self.kept.len().saturating_sub(DIAGNOSTICS);
+            self.kept.drain(..excess);
+        }
+        pending().await
+    }
+
+    /// With all that has come.
+    async fn so_far(&mut self) -> String {
+        tokio::select! {
+            biased;
+            never = self.keep() => match never {},
+            () = ready(()) => {}
+        }
+        guest_text::console(&String::from_utf8_lossy(&self.kept))
+    }
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {
@@ -112,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_last_of_a_flood_is_kept() {
         let flood = "x".repeat(10 * DIAGNOSTICS) + "the end";
-        let kept = tail(flood.as_bytes()).await;
+        let kept = Diagnostics::of(flood.as_bytes()).so_far().await;
         assert_eq!(kept.len(), DIAGNOSTICS);
         assert!(kept.ends_with("the end"));
     }

@@ -95,7 +95,7 @@ async fn a_start_leaves_a_stamp_at_every_step_the_vmms_own_among_them() {
         "agent connected",
         "agent ready",
         "identity adopted",
-        "torn down",
+        "VM stopped",
     ];
     assert_eq!(steps, expected);
 }
@@ -219,6 +219,31 @@ async fn a_name_is_one_living_sandboxs_only() {
     assert_eq!(host.state().records().unwrap().len(), 1, "a refused claim took the record away");
     drop(sandbox);
     launch(&host, "name", fake::WELL).await.unwrap();
+}
+
+#[test]
+fn who_wants_the_name_of_a_sandbox_that_ends_waits_until_all_of_it_is_gone() {
+    let host = Host::new();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (here, there) = (runtime(), runtime());
+    let sandbox = here.block_on(launch(&host, "name", fake::WELL)).unwrap();
+    let vmm = sandbox.record().vmm.unwrap();
+    let (ended, remains) = here.block_on(sandbox.halt());
+    assert_eq!(ended.reason, Reason::Told(EndReason::Stopped));
+    assert!(matches!(host.state().find("name"), Err(RecordError::NotFound(_))));
+    assert!(host.state().sweep().unwrap().is_empty(), "it was taken for abandoned");
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| {
+            there.block_on(async {
+                let next = launch(&host, "name", fake::WELL).await.unwrap();
+                assert!(!Path::new(&format!("/proc/{}", vmm.pid)).exists());
+                next.stop().await;
+            });
+        });
+        here.block_on(remains.clear_away());
+        next.join().unwrap();
+    });
+    assert!(host.state().records().unwrap().is_empty());
 }
 
 #[tokio::test]

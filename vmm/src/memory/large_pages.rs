@@ -19,11 +19,18 @@ const LARGE: usize = 2 << 20;
 /// What a large page has to have of data: the rest of it becomes zeroes that take memory.
 const LEAST_DATA: u64 = LARGE as u64 / 2;
 
+/// How often the kernel is asked for a large page: something may hold one of its small ones for a moment.
+const TRIES: usize = 3;
+
 /// Puts the file's data into large pages where it is dense, as far as the host has any.
 pub fn make_large(file: &File) -> io::Result<()> {
     let length = file.metadata()?.len();
     let mapping = Mapping::of(file, usize::try_from(length).map_err(io::Error::other)?)?;
-    dense(&data::stretches(file, 0..length)?, length).try_for_each(|page| mapping.collapse(page))
+    for page in dense(&data::stretches(file, 0..length)?, length) {
+        // One that cannot be had stays small.
+        let _ = (0..TRIES).find(|_| mapping.collapse(page).is_ok());
+    }
+    Ok(())
 }
 
 /// The numbers of the large pages that would be full enough.
