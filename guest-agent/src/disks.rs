@@ -26,6 +26,9 @@ const VIRTIO_BUS: &str = "/sys/bus/virtio";
 const BLOCK: u32 = 2;
 const PMEM: u32 = 27;
 
+/// What the kernel calls the first, and here only, disk that is persistent memory.
+const PERSISTENT_MEMORY: &str = "pmem0";
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
     #[error("no disk with the serial {serial:?} (there are: {})", known.join(", "))]
@@ -63,7 +66,8 @@ pub(crate) async fn attach(serials: &[String]) -> Result<(), DiskError> {
     }
 }
 
-/// Has the kernel find the places of disks, and leave them without a driver.
+/// Has the kernel find the places of disks, and leave them without a driver; but for persistent memory, whose length does
+/// not depend on what takes the place.
 pub(crate) async fn prepare() -> Result<(), DiskError> {
     let automatic =
         |on: &'static str| blocking(move || fs::write(Path::new(VIRTIO_BUS).join("drivers_autoprobe"), on));
@@ -71,7 +75,8 @@ pub(crate) async fn prepare() -> Result<(), DiskError> {
     let scanned = rescan().await.map_err(DiskError::Rescan);
     // From now on again: those that are there have been passed over.
     automatic("1").await.map_err(DiskError::Drivers)?;
-    scanned
+    scanned?;
+    attach(&[PERSISTENT_MEMORY.to_owned()]).await
 }
 
 /// Has the kernel let go of the disk, so that the host may take it away.
@@ -116,7 +121,7 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send
 fn bind_places(serials: &[String]) -> io::Result<bool> {
     let (memory, block): (Vec<_>, Vec<_>) =
         serials.iter().cloned().partition(|serial| is_persistent_memory(serial));
-    let is_bound = memory.is_empty() || bind(PMEM)?;
+    let is_bound = all_present(&memory).is_ok() || bind(PMEM)?;
     if !block.is_empty() {
         bind(BLOCK)?;
     }

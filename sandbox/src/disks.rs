@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use vmm_api::{Disk, DiskDevice, FdIndex};
+use vmm_api::{Disk, DiskDevice, FdIndex, Place};
 
 use crate::config::Scratch;
 use crate::container::Rootfs;
@@ -17,9 +17,14 @@ const IMAGE_SERIAL: &str = "image";
 const PERSISTENT_MEMORY: &str = "pmem0";
 const SCRATCH_SERIAL: &str = "scratch";
 
+/// The room a template has for an image that is persistent memory, in bytes: its guest's kernel keeps 64 bytes for each
+/// 4 KiB of it, 8 MiB in all.
+const IMAGE_PLACE: u64 = 512 << 20;
+
 /// The disks nearly every sandbox has, to which a template gives places ahead.
-pub(crate) const PLACES: [(&str, DiskDevice); 2] =
-    [(SCRATCH_SERIAL, DiskDevice::Block), (IMAGE_SERIAL, DiskDevice::PersistentMemory)];
+pub(crate) fn places() -> [Place; 2] {
+    [Place::Block { serial: SCRATCH_SERIAL.to_owned() }, Place::PersistentMemory { length: IMAGE_PLACE }]
+}
 
 /// Descriptors on their way to the VMM, and the places by which the message names them.
 #[derive(Debug, Default)]
@@ -53,7 +58,7 @@ pub(crate) fn describe(
     let is_memory = match device {
         ImageDevice::Fitting => fits(&image, memory),
         ImageDevice::Block => false,
-        ImageDevice::PersistentMemory => true,
+        ImageDevice::PersistentMemory => length(&image).is_ok_and(|bytes| bytes <= IMAGE_PLACE),
     };
     let (device, known_as) = match is_memory {
         true => (DiskDevice::PersistentMemory, PERSISTENT_MEMORY),
@@ -78,12 +83,16 @@ pub(crate) fn scratch(disks: &[Disk], descriptors: &Descriptors) -> Option<io::R
     descriptors.passed.get(index).map(OwnedFd::try_clone)
 }
 
-/// Whether the guest can have the files as persistent memory for at most a sixteenth of its own memory: its kernel
-/// keeps 64 bytes (`struct page`) for each 4 KiB of them.
+/// Whether the guest can have the files as persistent memory: they have their place in a template, and take at most a
+/// sixteenth of its own memory where there is none: its kernel keeps 64 bytes (`struct page`) for each 4 KiB of them.
 fn fits(image: &[File], memory: u64) -> bool {
     const STRUCT_PAGE: u64 = 64;
-    let bytes = image.iter().map(|file| Ok(file.metadata()?.len())).sum::<io::Result<u64>>();
-    bytes.is_ok_and(|bytes| bytes.div_ceil(PAGE).saturating_mul(STRUCT_PAGE) <= memory / 16)
+    let most = IMAGE_PLACE.min(memory / 16 / STRUCT_PAGE * PAGE);
+    length(image).is_ok_and(|bytes| bytes <= most)
+}
+
+fn length(image: &[File]) -> io::Result<u64> {
+    image.iter().map(|file| Ok(file.metadata()?.len())).sum()
 }
 
 #[cfg(test)]
@@ -105,9 +114,12 @@ mod tests {
         };
         let memory = (DiskDevice::PersistentMemory, PERSISTENT_MEMORY.to_owned());
         let block = (DiskDevice::Block, IMAGE_SERIAL.to_owned());
-        assert_eq!(known_as(1 << 30, ImageDevice::Fitting, 256 << 20), memory);
-        assert_eq!(known_as((1 << 30) + 1, ImageDevice::Fitting, 256 << 20), block);
-        assert_eq!(known_as(1 << 30, ImageDevice::Block, 256 << 20), block);
-        assert_eq!(known_as(1 << 40, ImageDevice::PersistentMemory, 256 << 20), memory);
+        assert_eq!(known_as(1 << 28, ImageDevice::Fitting, 64 << 20), memory);
+        assert_eq!(known_as((1 << 28) + 1, ImageDevice::Fitting, 64 << 20), block);
+        assert_eq!(known_as(IMAGE_PLACE, ImageDevice::Fitting, 256 << 20), memory);
+        assert_eq!(known_as(IMAGE_PLACE + 1, ImageDevice::Fitting, 256 << 20), block);
+        assert_eq!(known_as(1 << 28, ImageDevice::Block, 256 << 20), block);
+        assert_eq!(known_as(IMAGE_PLACE, ImageDevice::PersistentMemory, 64 << 20), memory);
+        assert_eq!(known_as(1 << 40, ImageDevice::PersistentMemory, 256 << 20), block);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Disk, DiskDevice, End, FdIndex, Launch, PageRange, Resume};
+use crate::{Disk, End, FdIndex, Launch, PageRange, Place, Resume};
 
 /// Chosen by the supervisor; the reply carries it back.
 pub type RequestId = u64;
@@ -30,9 +30,8 @@ pub enum Request {
     /// Adds a disk to the running VM; the guest sees it after its agent rescans the PCI bus.
     AddDisk(Disk),
     /// Adds the place of a disk to a VM that is to be saved: a device the guest's kernel can know before there is a disk. When
-    /// the VM goes on, a disk with this serial takes the place, or one that is persistent memory that device's; none
-    /// leaves it empty.
-    AddPlace { serial: String, device: DiskDevice },
+    /// the VM goes on, a disk of its kind and serial takes the place; none leaves it empty.
+    AddPlace(Place),
     /// Takes a disk away; the agent has removed its PCI device before.
     RemoveDisk { serial: String },
     /// Opens a vsock stream to a port the guest listens on; the reply brings the stream's descriptor.

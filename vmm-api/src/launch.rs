@@ -77,6 +77,16 @@ pub struct Disk {
     pub device: DiskDevice,
 }
 
+/// The place of a disk that is not there yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// Of a [`DiskDevice::Block`] with this serial. The guest's kernel is to leave it without a driver while it is empty.
+    Block { serial: String },
+    /// Of the [`DiskDevice::PersistentMemory`], which then is so many bytes long, whatever takes the place: what that has
+    /// less reads as zeroes. A multiple of 2 MiB. A driver may have it all the time.
+    PersistentMemory { length: u64 },
+}
+
 /// As what the guest sees a disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DiskDevice {

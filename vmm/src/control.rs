@@ -8,7 +8,7 @@ use vmm_api::{ControlSocket, EndReason, Failure, Message, ReceiveError, Reply, R
 
 use crate::ending::Ending;
 use crate::error_chain::in_words;
-use crate::launch::{DiskPart, check_serial, only_descriptor, two_descriptors};
+use crate::launch::{DiskPart, check_place, only_descriptor, two_descriptors};
 use crate::memory_copy::MemoryCopy;
 use crate::save;
 use crate::start::Running;
@@ -122,7 +122,7 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
             .map(|pages| Reply::Written { pages })
             .map_err(|error| failure(in_words(&error))),
         // Its devices' threads would not answer.
-        Request::AddDisk(_) | Request::AddPlace { .. } | Request::RemoveDisk { .. }
+        Request::AddDisk(_) | Request::AddPlace(_) | Request::RemoveDisk { .. }
             if running.standing.is_some() =>
         {
             Err(failure("the VM is being saved"))
@@ -133,9 +133,9 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
                 running.devices.add_disk(&running.machine, disk).map_err(|error| failure(in_words(&error)))
             })
             .map(|_| Reply::DiskAdded),
-        Request::AddPlace { serial, device } => check_serial(&serial)
+        Request::AddPlace(place) => check_place(&place)
             .map_err(|error| failure(in_words(&error)))
-            .and_then(|()| running.add_place(serial, device).map_err(|error| failure(in_words(&error))))
+            .and_then(|()| running.add_place(place).map_err(|error| failure(in_words(&error))))
             .map(|()| Reply::DiskAdded),
         Request::RemoveDisk { serial } => running
             .devices

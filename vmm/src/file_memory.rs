@@ -2,6 +2,7 @@
 //! so the same for all VMs that have these files.
 
 use std::ffi::c_void;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr;
@@ -22,37 +23,53 @@ pub enum FileMemoryError {
     Size(u64),
     #[error("it has no bytes, or more than there can be")]
     Length,
+    #[error("its place has {place} bytes, and its files have {files}")]
+    TooLong { place: u64, files: u64 },
     #[error("cannot map it")]
     Map(#[source] io::Error),
 }
 
-/// The mapping. What is behind the last file, up to a whole section, reads as zeroes.
+/// The mapping. What is behind the last file reads as zeroes.
 pub struct FileMemory {
     start: *mut c_void,
     length: usize,
+    /// What of it is files, in bytes.
+    filled: u64,
+}
+
+struct Sized {
+    files: Vec<(File, usize)>,
+    /// In all, in bytes.
+    length: u64,
 }
 
 impl FileMemory {
+    /// As long as the files are, up to a whole section.
     pub fn map(files: Vec<OwnedFd>) -> Result<Self, FileMemoryError> {
-        let mut sized = Vec::with_capacity(files.len());
-        let mut length: u64 = 0;
-        for file in files {
-            let (file, size) = disk_file(file, Access::ReadOnly)?;
-            if !size.is_multiple_of(PAGE) {
-                return Err(FileMemoryError::Size(size));
-            }
-            length = length.checked_add(size).ok_or(FileMemoryError::Length)?;
-            sized.push((file, usize::try_from(size).map_err(|_| FileMemoryError::Length)?));
+        let sized = Sized::of(files)?;
+        let length = sized.length.checked_next_multiple_of(SECTION).ok_or(FileMemoryError::Length)?;
+        Self::lay(sized, length)
+    }
+
+    /// So many bytes long.
+    pub fn in_place(length: u64, files: Vec<OwnedFd>) -> Result<Self, FileMemoryError> {
+        let sized = Sized::of(files)?;
+        if sized.length > length {
+            return Err(FileMemoryError::TooLong { place: length, files: sized.length });
         }
-        let length = length.checked_next_multiple_of(SECTION).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|length| *length > 0).ok_or(FileMemoryError::Length)?;
+        Self::lay(sized, length)
+    }
+
+    fn lay(sized: Sized, length: u64) -> Result<Self, FileMemoryError> {
+        let length = usize::try_from(length).ok().filter(|length| *length > 0);
+        let length = length.ok_or(FileMemoryError::Length)?;
         let failed = |errno: rustix::io::Errno| FileMemoryError::Map(errno.into());
         let reserved = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: the kernel chooses a place where nothing is.
         let start = unsafe { mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ, reserved) };
-        let memory = Self { start: start.map_err(failed)?, length };
+        let memory = Self { start: start.map_err(failed)?, length, filled: sized.length };
         let mut offset = 0;
-        for (file, size) in sized.iter().filter(|(_, size)| *size > 0) {
+        for (file, size) in sized.files.iter().filter(|(_, size)| *size > 0) {
             let flags = MapFlags::SHARED | MapFlags::FIXED;
             // SAFETY: the place lies in the mapping just made, which nobody knows of yet.
             unsafe { mmap(memory.start.byte_add(offset), *size, ProtFlags::READ, flags, file, 0) }
@@ -60,6 +77,11 @@ impl FileMemory {
             offset += size;
         }
         Ok(memory)
+    }
+
+    /// What of it is files, in bytes; 0 for an empty place.
+    pub fn filled(&self) -> u64 {
+        self.filled
     }
 
     /// In bytes.
@@ -73,6 +95,21 @@ impl FileMemory {
     }
 }
 
+impl Sized {
+    fn of(files: Vec<OwnedFd>) -> Result<Self, FileMemoryError> {
+        let mut sized = Self { files: Vec::with_capacity(files.len()), length: 0 };
+        for file in files {
+            let (file, size) = disk_file(file, Access::ReadOnly)?;
+            if !size.is_multiple_of(PAGE) {
+                return Err(FileMemoryError::Size(size));
+            }
+            sized.length = sized.length.checked_add(size).ok_or(FileMemoryError::Length)?;
+            sized.files.push((file, usize::try_from(size).map_err(|_| FileMemoryError::Length)?));
+        }
+        Ok(sized)
+    }
+}
+
 impl Drop for FileMemory {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own; the VM that has it as memory ends before.
@@ -83,7 +120,6 @@ impl Drop for FileMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
 
     fn file(content: &[u8]) -> OwnedFd {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -101,6 +137,18 @@ mod tests {
         assert!(bytes[..8192].iter().all(|byte| *byte == 1));
         assert!(bytes[8192..12288].iter().all(|byte| *byte == 2));
         assert!(bytes[12288..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_place_is_as_long_as_it_is_said_to_be_whatever_takes_it() {
+        let place = |files| FileMemory::in_place(2 * SECTION, files);
+        assert_eq!(place(vec![]).map(|memory| (memory.length(), memory.filled())).unwrap(), (2 * SECTION, 0));
+        let taken = place(vec![file(&[1; 8192])]).unwrap();
+        assert_eq!((taken.length(), taken.filled()), (2 * SECTION, 8192));
+        assert!(matches!(
+            FileMemory::in_place(4096, vec![file(&[1; 8192])]),
+            Err(FileMemoryError::TooLong { place: 4096, files: 8192 })
+        ));
     }
 
     #[test]

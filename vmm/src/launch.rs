@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
-use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch, PageRange, Resume};
+use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch, PageRange, Place, Resume};
 
 use crate::arch::boot::BootSource;
 use crate::arch::mp_table::MAX_CPUS;
@@ -176,8 +176,16 @@ impl DiskPart {
     }
 }
 
+/// One whose disk a guest can be told of.
+pub fn check_place(place: &Place) -> Result<(), DescriptionError> {
+    match place {
+        Place::Block { serial } => check_serial(serial),
+        Place::PersistentMemory { .. } => Ok(()),
+    }
+}
+
 /// What a guest can be told.
-pub fn check_serial(serial: &str) -> Result<(), DescriptionError> {
+fn check_serial(serial: &str) -> Result<(), DescriptionError> {
     let good = (1..=20).contains(&serial.len()) && serial.bytes().all(|byte| byte.is_ascii_graphic());
     if good { Ok(()) } else { Err(DescriptionError::Serial(serial.to_owned())) }
 }

@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::arch::state::{ChipState, StateError};
-use crate::file_memory::FileMemory;
 use crate::hold::Hold;
 use crate::memory;
 use crate::memory_copy::MemoryCopy;
@@ -95,7 +94,7 @@ pub fn save(running: &mut Running, to: &OwnedFd) -> Result<(), SaveError> {
     if !running.saving.memory_is_file {
         return Err(SaveError::NoMemoryFile);
     }
-    if running.devices.has_disks() || running.file_memory.is_some() {
+    if running.devices.has_disks() || running.file_memory.as_ref().is_some_and(|memory| memory.filled() > 0) {
         return Err(SaveError::Disks);
     }
     hold(running)?;
@@ -119,17 +118,19 @@ fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, Sa
         let vcpus = vcpus.iter().map(|vcpu| vcpu.state(&saving.msrs));
         Ok::<_, StateError>((moment, chips, vcpus.collect::<Result<_, _>>()?))
     })?;
-    let length = running.file_memory.as_ref().map_or(0, FileMemory::length);
     Ok(SavedVm {
         shape: Shape { memory: saving.memory, taken },
         chips,
         vcpus,
         console: running.machine.console.state(),
         disks: running.devices.saved_disks(),
-        persistent_memory: running
-            .devices
-            .persistent_memory()
-            .map(|slot| SavedPersistentMemory { slot: slot.number(), length }),
+        persistent_memory: running.devices.persistent_memory().zip(running.file_memory.as_ref()).map(
+            |(slot, files)| SavedPersistentMemory {
+                slot: slot.number(),
+                length: files.length(),
+                filled: files.filled(),
+            },
+        ),
         pci,
     })
 }

@@ -51,8 +51,10 @@ pub struct SavedDisk {
 pub struct SavedPersistentMemory {
     /// On the PCI bus.
     pub slot: u8,
-    /// In bytes; of a place, 0.
+    /// In bytes.
     pub length: u64,
+    /// What of it was files, in bytes; of an empty place, 0.
+    pub filled: u64,
 }
 
 /// What has to be there before the rest can be put in.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use kvm_ioctls::{Kvm, VmFd};
-use vmm_api::{ControlSocket, DiskDevice, EndReason, RequestId};
+use vmm_api::{ControlSocket, EndReason, Place, RequestId};
 
 use crate::arch::boot::{self, BootError};
 use crate::arch::cpuid::{Cpuid, CpuidError};
@@ -215,10 +215,10 @@ fn put_back(
     let files = disks.persistent_memory.take();
     let memory = put_back_persistent_memory(was, files, saved.shape.memory, vm, machine, devices)?;
     devices.put_back(machine, behind, &mut disks.block)?;
-    Ok(memory)
+    Ok(Some(memory))
 }
 
-/// Nothing where a place stays one.
+/// With the same files, or with any where it was an empty place.
 fn put_back_persistent_memory(
     was: SavedPersistentMemory,
     files: Option<Vec<OwnedFd>>,
@@ -226,19 +226,12 @@ fn put_back_persistent_memory(
     vm: &VmFd,
     machine: &Machine,
     devices: &mut Devices,
-) -> Result<Option<FileMemory>, StartError> {
-    let is_place = was.length == 0;
-    let (files, slot) = match files.map(FileMemory::map).transpose()? {
-        Some(files) if is_place || files.length() == was.length => {
-            let (files, slot) = add_persistent_memory(files, memory, vm, machine, devices)?;
-            (Some(files), slot)
-        }
-        None if is_place => {
-            let address = layout::persistent_memory(memory);
-            (None, devices.add_persistent_memory(machine, address..address)?)
-        }
-        _ => return Err(StartError::OtherImage),
-    };
+) -> Result<FileMemory, StartError> {
+    let files = FileMemory::in_place(was.length, files.unwrap_or_default())?;
+    if was.filled != 0 && was.filled != files.filled() {
+        return Err(StartError::OtherImage);
+    }
+    let (files, slot) = add_persistent_memory(files, memory, vm, machine, devices)?;
     if slot.number() == was.slot { Ok(files) } else { Err(StartError::OtherImage) }
 }
 
@@ -257,15 +250,17 @@ fn add_persistent_memory(
 
 impl Running {
     /// Adds the place of a disk.
-    pub fn add_place(&mut self, serial: String, device: DiskDevice) -> Result<(), DeviceError> {
-        match device {
-            DiskDevice::Block => self.devices.add_place(&self.machine, serial),
-            DiskDevice::PersistentMemory => {
-                let address = layout::persistent_memory(self.saving.memory);
-                self.devices.add_persistent_memory(&self.machine, address..address)
+    pub fn add_place(&mut self, place: Place) -> Result<(), StartError> {
+        let Self { machine, devices, vm, .. } = self;
+        match place {
+            Place::Block { serial } => drop(devices.add_place(machine, serial)?),
+            Place::PersistentMemory { length } => {
+                let empty = FileMemory::in_place(length, Vec::new())?;
+                let (files, _) = add_persistent_memory(empty, self.saving.memory, vm, machine, devices)?;
+                self.file_memory = Some(files);
             }
         }
-        .map(drop)
+        Ok(())
     }
 
     fn new(

@@ -78,9 +78,8 @@ async fn make(
     let begun = boot(vmm.handle(), start, incoming, &timeline).await?;
     // Nobody's yet, but clones count their time from its clock.
     let guest = adopt(vmm.handle(), begun, "", &timeline).await?;
-    for (serial, device) in disks::PLACES {
-        let place = Request::AddPlace { serial: serial.to_owned(), device };
-        let added = vmm.handle().call(place, Vec::new()).await;
+    for place in disks::places() {
+        let added = vmm.handle().call(Request::AddPlace(place), Vec::new()).await;
         added.map_err(|error| failed(LaunchPhase::Save, error))?;
     }
     guest.prepare().await.map_err(agent_failed)?;

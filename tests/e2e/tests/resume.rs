@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use bulkhead_e2e::vm::{Plan, Saved, Vm, disk_image};
-use vmm_api::{DiskDevice, Reply, Request};
+use vmm_api::{Place, Reply, Request};
 
 /// Counts aloud, four times a second or so.
 const COUNT: &str = "i=0; while true; do i=$((i + 1)); echo \"count $i.\"; sleep 0.25; done";
@@ -81,7 +81,7 @@ fn a_disk_takes_the_place_the_saved_vm_had_for_it() {
     let mut plan = Plan::running(script);
     plan.in_file = true;
     let mut vm = plan.start();
-    let place = || Request::AddPlace { serial: "place".to_owned(), device: DiskDevice::Block };
+    let place = || Request::AddPlace(Place::Block { serial: "place".to_owned() });
     vm.wait_for("looking");
     assert_eq!(vm.ask(place()), Ok(Reply::DiskAdded));
     assert_eq!(vm.ask(place()).unwrap_err(), "there is a disk place already");
