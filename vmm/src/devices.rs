@@ -164,8 +164,7 @@ impl Devices {
         Ok(slot)
     }
 
-    /// Tells the guest of a disk in a range of its memory, an empty one for the place of such a disk. It stays for as long
-    /// as the VM runs.
+    /// Tells the guest of a disk in a range of its memory, or the place of one. It stays for as long as the VM runs.
     pub fn add_persistent_memory(
         &mut self,
         machine: &Machine,
