@@ -57,25 +57,27 @@ pub fn written(running: &mut Running) -> Result<Vec<PageRange>, WrittenError> {
 /// What cannot be is mapped when the guest gets there.
 pub fn map_ahead(memory: &GuestMemoryMmap, vcpu: &Vcpu, pages: &[PageRange]) {
     let mut most = MOST_PAGES;
+    let mut for_the_guest = true;
     for range in pages.iter().take(MOST_RANGES) {
         most = most.saturating_sub(range.count);
-        if most == 0 || map_range(memory, vcpu, *range).is_none() {
-            return;
+        let Some((start, length)) = bytes(*range).filter(|_| most > 0) else { return };
+        if populate(memory, start, length) {
+            for_the_guest = for_the_guest && pre_fault(vcpu, start, length).is_ok();
         }
     }
 }
 
-/// None where it is of no use to try the next.
-fn map_range(memory: &GuestMemoryMmap, vcpu: &Vcpu, range: PageRange) -> Option<()> {
-    let start = GuestAddress(range.first.checked_mul(PAGE)?);
-    let length = usize::try_from(range.count.checked_mul(PAGE)?).ok()?;
-    let Some((region, offset)) = memory.to_region_addr(start) else { return Some(()) };
-    let Ok(slice) = region.get_slice(offset, length) else { return Some(()) };
+/// Address and length.
+fn bytes(range: PageRange) -> Option<(u64, u64)> {
+    Some((range.first.checked_mul(PAGE)?, range.count.checked_mul(PAGE)?))
+}
+
+fn populate(memory: &GuestMemoryMmap, start: u64, length: u64) -> bool {
+    let Ok(length) = usize::try_from(length) else { return false };
+    let Some((region, offset)) = memory.to_region_addr(GuestAddress(start)) else { return false };
+    let Ok(slice) = region.get_slice(offset, length) else { return false };
     // SAFETY: the range is part of a mapping that `memory` holds. Nothing of what it holds changes.
-    let populated =
-        unsafe { madvise(slice.ptr_guard_mut().as_ptr().cast(), slice.len(), Advice::LinuxPopulateWrite) };
-    populated.ok()?;
-    pre_fault(vcpu, start.raw_value(), length as u64).ok()
+    unsafe { madvise(slice.ptr_guard_mut().as_ptr().cast(), slice.len(), Advice::LinuxPopulateWrite) }.is_ok()
 }
 
 /// Linux Documentation/virt/kvm/api.rst §4.143: done piece by piece where signals come.
@@ -111,6 +113,16 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_there_before_they_are_written_and_what_is_no_memory_is_passed_over() {
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(1 << 20), 1 << 20)]).unwrap();
+        assert!(populate(&memory, 1 << 20, 8192));
+        for (start, length) in [(0, 4096), ((2 << 20) - 4096, 8192), (1 << 20, u64::MAX), (u64::MAX, 4096)] {
+            assert!(!populate(&memory, start, length), "{start} {length}");
+        }
+        assert_eq!(bytes(PageRange { first: u64::MAX / 4096 + 1, count: 1 }), None);
+    }
 
     #[test]
     fn pages_side_by_side_are_one_range_and_there_is_an_end_to_them() {
