@@ -84,8 +84,8 @@ pub enum Reply {
 pub enum Event {
     /// The guest opened a stream to a port that was listened on. With one descriptor.
     Incoming { port: u32 },
-    /// The last message: why the VM ended. The process exits right after, with
-    /// [`EndReason::exit_code`](crate::EndReason::exit_code).
+    /// The last message: why the VM ended. Nothing of the guest runs any more. The process keeps what it has until the
+    /// socket is closed, and exits with [`EndReason::exit_code`](crate::EndReason::exit_code).
     Ended(End),
 }
 

@@ -29,25 +29,45 @@ const LOOKS: [(&str, &str); 9] = [
     ("disks", "ls -A /var/lib/bulkhead/scratch 2>/dev/null || true"),
 ];
 
-/// The machine at one moment.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Snapshot(BTreeMap<&'static str, String>);
-
-pub fn snapshot() -> Snapshot {
-    Snapshot(LOOKS.map(|(name, look)| (name, output(look))).into())
-}
-
 /// What is left of a sandbox for a moment: a supervisor tells of its container's end before the VM is given back, and one
 /// that was killed is there until it is reaped.
 const PASSING: [&str; 3] = [PROCESSES, CGROUPS, RECORDS];
 
+/// Looks for sandboxes that end.
+const ENDING: &str = "grep -ls '\"state\":\"ending\"' /run/bulkhead/*/record.json || true";
+
+/// Between two looks at what passes.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The machine at one moment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Snapshot(BTreeMap<&'static str, String>);
+
+/// The machine with nothing on it that passes by itself.
+pub fn snapshot() -> Snapshot {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let before = look();
+        sleep(PAUSE);
+        let now = look();
+        if now == before && output(ENDING).is_empty() {
+            return now;
+        }
+        assert!(Instant::now() < deadline, "it does not come to rest");
+    }
+}
+
+fn look() -> Snapshot {
+    Snapshot(LOOKS.map(|(name, look)| (name, output(look))).into())
+}
+
 /// The machine must be as it was, but for what passes by itself.
 pub fn assert_unchanged(before: &Snapshot, what: &str) {
     let deadline = Instant::now() + LIMIT;
-    let mut now = snapshot();
+    let mut now = look();
     while now.is_passing(before) && Instant::now() < deadline {
-        sleep(Duration::from_millis(100));
-        now = snapshot();
+        sleep(PAUSE);
+        now = look();
     }
     assert_eq!(now, *before, "{what}");
 }

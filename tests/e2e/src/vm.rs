@@ -261,13 +261,13 @@ impl Vm {
     }
 
     /// Waits for the VM's own end.
-    pub fn ended(mut self) -> Ended {
+    pub fn ended(self) -> Ended {
         let end = loop {
             if let (Message::Event(Event::Ended(end)), _) = self.message() {
                 break end;
             }
         };
-        Ended { end, status: self.child.wait().expect("its status") }
+        Ended { end, status: self.abandon() }
     }
 
     /// Closes the control socket, as a supervisor does that dies, and waits for the process.

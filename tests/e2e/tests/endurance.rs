@@ -1,6 +1,6 @@
 //! Many runs leave the machine as one found it.
 
-use bulkhead_e2e::machine::{free_memory, snapshot};
+use bulkhead_e2e::machine::{assert_unchanged, free_memory, snapshot};
 use bulkhead_e2e::shell::{output, sh};
 
 /// Enough to see a leak of a run; BULKHEAD_TEST_RUNS asks for more.
@@ -18,7 +18,7 @@ fn runs_leave_the_machine_as_it_was() {
         let finished = sh("bulkhead run --rm -m 64m $BUSYBOX sh -c 'echo x > /file; exit 7'");
         assert_eq!(finished.code, 7, "run {run}: {}", finished.stderr);
     }
-    assert_eq!(snapshot(), before);
+    assert_unchanged(&before, "something is left");
     let left = free_memory();
     assert!(left + DRIFT > free, "{free} KiB were free before, {left} KiB are now");
 }
