@@ -77,6 +77,7 @@ pub struct Running {
     /// A copy of its memory on the way, and the request for it.
     pub copying: Option<(RequestId, MemoryCopy)>,
     pub file_memory: Option<FileMemory>,
+    /// Logged until somebody has asked for them.
     pub writes: Writes,
     /// As of [`Reply::Launched`](vmm_api::Reply::Launched).
     pub clock_behind: u64,

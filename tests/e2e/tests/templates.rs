@@ -29,6 +29,9 @@ fn the_first_start_makes_a_template_and_those_after_it_use_it() {
     let next = output(RUN);
     assert!(next.contains("template found") && !next.contains("kernel"), "{next}");
     assert_eq!(keys().len(), 1);
+    // Ranges of pages: what the first start wrote is copied ahead for those after it.
+    let written = output("cat /run/bulkhead/.templates/*/written.json");
+    assert!(written.starts_with("[[") && written.matches("],[").count() > 20, "{written}");
 
     // Another machine, another template.
     for machine in ["-m 128m", "--cpus 2"] {
