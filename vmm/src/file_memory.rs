@@ -9,11 +9,11 @@ use std::ptr;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
+use crate::memory::PAGE;
 use crate::virtio::blk::{Access, DiskError, disk_file};
 
 /// The guest's kernel takes such memory in whole sections of this size (Linux, `memremap_compat_align`).
 const SECTION: u64 = 2 << 20;
-const PAGE: u64 = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FileMemoryError {
@@ -37,8 +37,8 @@ pub struct FileMemory {
     filled: u64,
 }
 
-struct Sized {
-    files: Vec<(File, usize)>,
+struct Files {
+    sized: Vec<(File, usize)>,
     /// In all, in bytes.
     length: u64,
 }
@@ -46,30 +46,30 @@ struct Sized {
 impl FileMemory {
     /// As long as the files are, up to a whole section.
     pub fn map(files: Vec<OwnedFd>) -> Result<Self, FileMemoryError> {
-        let sized = Sized::of(files)?;
-        let length = sized.length.checked_next_multiple_of(SECTION).ok_or(FileMemoryError::Length)?;
-        Self::lay(sized, length)
+        let files = Files::of(files)?;
+        let length = files.length.checked_next_multiple_of(SECTION).ok_or(FileMemoryError::Length)?;
+        Self::lay(files, length)
     }
 
     /// So many bytes long.
     pub fn in_place(length: u64, files: Vec<OwnedFd>) -> Result<Self, FileMemoryError> {
-        let sized = Sized::of(files)?;
-        if sized.length > length {
-            return Err(FileMemoryError::TooLong { place: length, files: sized.length });
+        let files = Files::of(files)?;
+        if files.length > length {
+            return Err(FileMemoryError::TooLong { place: length, files: files.length });
         }
-        Self::lay(sized, length)
+        Self::lay(files, length)
     }
 
-    fn lay(sized: Sized, length: u64) -> Result<Self, FileMemoryError> {
+    fn lay(files: Files, length: u64) -> Result<Self, FileMemoryError> {
         let length = usize::try_from(length).ok().filter(|length| *length > 0);
         let length = length.ok_or(FileMemoryError::Length)?;
         let failed = |errno: rustix::io::Errno| FileMemoryError::Map(errno.into());
         let reserved = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: the kernel chooses a place where nothing is.
         let start = unsafe { mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ, reserved) };
-        let memory = Self { start: start.map_err(failed)?, length, filled: sized.length };
+        let memory = Self { start: start.map_err(failed)?, length, filled: files.length };
         let mut offset = 0;
-        for (file, size) in sized.files.iter().filter(|(_, size)| *size > 0) {
+        for (file, size) in files.sized.iter().filter(|(_, size)| *size > 0) {
             let flags = MapFlags::SHARED | MapFlags::FIXED;
             // SAFETY: the place lies in the mapping just made, which nobody knows of yet.
             unsafe { mmap(memory.start.byte_add(offset), *size, ProtFlags::READ, flags, file, 0) }
@@ -95,18 +95,18 @@ impl FileMemory {
     }
 }
 
-impl Sized {
+impl Files {
     fn of(files: Vec<OwnedFd>) -> Result<Self, FileMemoryError> {
-        let mut sized = Self { files: Vec::with_capacity(files.len()), length: 0 };
+        let mut known = Self { sized: Vec::with_capacity(files.len()), length: 0 };
         for file in files {
             let (file, size) = disk_file(file, Access::ReadOnly)?;
             if !size.is_multiple_of(PAGE) {
                 return Err(FileMemoryError::Size(size));
             }
-            sized.length = sized.length.checked_add(size).ok_or(FileMemoryError::Length)?;
-            sized.files.push((file, usize::try_from(size).map_err(|_| FileMemoryError::Length)?));
+            known.length = known.length.checked_add(size).ok_or(FileMemoryError::Length)?;
+            known.sized.push((file, usize::try_from(size).map_err(|_| FileMemoryError::Length)?));
         }
-        Ok(sized)
+        Ok(known)
     }
 }
 

@@ -20,7 +20,8 @@ use crate::arch::layout;
 pub use give_back::give_back;
 pub use large_pages::make_large;
 
-const PAGE: u64 = 4096;
+/// In bytes.
+pub const PAGE: u64 = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {

@@ -9,11 +9,10 @@ use vmm_api::PageRange;
 use vmm_sys_util::ioctl::ioctl_with_mut_ref;
 use vmm_sys_util::ioctl_iowr_nr;
 
+use crate::memory::PAGE;
 use crate::start::Running;
 use crate::vcpu::Vcpu;
 use crate::vm::{self, VmError, Writes};
-
-const PAGE: u64 = 4096;
 
 /// What is told of fits into a message, and what is mapped ahead for every start is less than a boot takes.
 const MOST_RANGES: usize = 3000;
