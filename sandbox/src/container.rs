@@ -10,14 +10,17 @@ pub use agent::{Cause, Phase};
 
 use crate::guest::GuestError;
 use crate::guest_text;
+use crate::seccomp::SeccompFilter;
 
 /// A container to be created.
 #[derive(Debug, Clone)]
 pub struct ContainerConfig {
     /// Unique in its sandbox.
     pub id: String,
-    /// The agent sets `root.path`.
+    /// The agent sets `root.path`; instead of a seccomp profile there is `seccomp`.
     pub spec: runtime::Spec,
+    /// Of all its processes; `None`: they may ask the guest's kernel for anything.
+    pub seccomp: Option<SeccompFilter>,
     /// [`Sandbox::rootfs`](crate::Sandbox::rootfs) has the disks it was launched with.
     pub rootfs: Rootfs,
     pub stdio: Stdio,

@@ -139,6 +139,7 @@ impl Guest {
             user: config.user,
             files: config.files.into_iter().map(Into::into).collect(),
             init: config.init,
+            seccomp: config.seccomp.map(Into::into).into(),
             ..Default::default()
         };
         let process = self.process(config.id, String::new());

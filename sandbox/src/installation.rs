@@ -1,6 +1,8 @@
 //! Where the parts of Bulkhead that a sandbox is started from lie on this host.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Names the directory of the parts, for an installation out of the ordinary.
@@ -87,6 +89,14 @@ impl Installation {
         let kvm = PathBuf::from("/dev/kvm");
         Ok(Self { kvm, vmm, kernel, initramfs, kernel_arguments, image_device, templates })
     }
+}
+
+/// Tells a file from what it was before: who replaces it gives it another inode, who writes to it another time.
+pub(crate) fn version_of(file: &Path) -> io::Result<Vec<u8>> {
+    let meta = fs::metadata(file)?;
+    let fields = [meta.dev(), meta.ino(), meta.size()].map(u64::to_le_bytes);
+    let times = [meta.mtime(), meta.mtime_nsec()].map(i64::to_le_bytes);
+    Ok(fields.into_iter().chain(times).flatten().collect())
 }
 
 #[cfg(test)]

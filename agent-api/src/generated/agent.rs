@@ -966,6 +966,8 @@ pub struct CreateContainerRequest {
     pub files: ::std::vec::Vec<File>,
     // @@protoc_insertion_point(field:bulkhead.agent.v1.CreateContainerRequest.init)
     pub init: bool,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.CreateContainerRequest.seccomp)
+    pub seccomp: ::protobuf::MessageField<SeccompFilter>,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.CreateContainerRequest.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -1014,6 +1016,9 @@ impl ::protobuf::Message for CreateContainerRequest {
                 56 => {
                     self.init = is.read_bool()?;
                 },
+                66 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.seccomp)?;
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -1050,6 +1055,10 @@ impl ::protobuf::Message for CreateContainerRequest {
         if self.init != false {
             my_size += 1 + 1;
         }
+        if let Some(v) = self.seccomp.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
@@ -1077,6 +1086,9 @@ impl ::protobuf::Message for CreateContainerRequest {
         if self.init != false {
             os.write_bool(7, self.init)?;
         }
+        if let Some(v) = self.seccomp.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(8, v, os)?;
+        }
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
     }
@@ -1101,6 +1113,7 @@ impl ::protobuf::Message for CreateContainerRequest {
         self.user.clear();
         self.files.clear();
         self.init = false;
+        self.seccomp.clear();
         self.special_fields.clear();
     }
 
@@ -1113,6 +1126,7 @@ impl ::protobuf::Message for CreateContainerRequest {
             user: ::std::string::String::new(),
             files: ::std::vec::Vec::new(),
             init: false,
+            seccomp: ::protobuf::MessageField::none(),
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance
@@ -1430,6 +1444,109 @@ impl ::protobuf::Message for Created {
     fn default_instance() -> &'static Created {
         static instance: Created = Created {
             pid: 0,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.SeccompFilter)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct SeccompFilter {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.SeccompFilter.program)
+    pub program: ::std::vec::Vec<u8>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.SeccompFilter.flags)
+    pub flags: u32,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.SeccompFilter.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a SeccompFilter {
+    fn default() -> &'a SeccompFilter {
+        <SeccompFilter as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl SeccompFilter {
+    pub fn new() -> SeccompFilter {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for SeccompFilter {
+    const NAME: &'static str = "SeccompFilter";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.program = is.read_bytes()?;
+                },
+                16 => {
+                    self.flags = is.read_uint32()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.program.is_empty() {
+            my_size += ::protobuf::rt::bytes_size(1, &self.program);
+        }
+        if self.flags != 0 {
+            my_size += ::protobuf::rt::uint32_size(2, self.flags);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.program.is_empty() {
+            os.write_bytes(1, &self.program)?;
+        }
+        if self.flags != 0 {
+            os.write_uint32(2, self.flags)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> SeccompFilter {
+        SeccompFilter::new()
+    }
+
+    fn clear(&mut self) {
+        self.program.clear();
+        self.flags = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static SeccompFilter {
+        static instance: SeccompFilter = SeccompFilter {
+            program: ::std::vec::Vec::new(),
+            flags: 0,
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use oci_spec::runtime::Spec;
 use sandbox::{
     ContainerConfig, CreateError, Exit, GuestError, Label, LaunchError, Process, RecordError, Remains,
-    Sandbox, SandboxConfig, SnapshotFiles, Stdio, TerminalSize,
+    Sandbox, SandboxConfig, SeccompError, SeccompFilter, SnapshotFiles, StateDir, Stdio, TerminalSize,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -72,6 +73,8 @@ enum Next {
 
 #[derive(Debug, thiserror::Error)]
 enum BeginError {
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
     #[error("cannot open image {image}")]
     Image { image: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(transparent)]
@@ -374,6 +377,7 @@ async fn begin(
         // Whatever comes of it: once it has gone on, its disk fits the copy of its memory no more.
         container.forget_origin().map_err(BeginError::Origin)?;
     }
+    let (spec, seccomp) = confinement(&config.spec, host.containers.state())?;
     let image = (host.open_image)(config)
         .map_err(|source| BeginError::Image { image: config.image.name.clone(), source })?;
     host.timeline.mark("image opened");
@@ -398,7 +402,8 @@ async fn begin(
     };
     let container_config = ContainerConfig {
         id: config.id.clone(),
-        spec: config.spec.clone(),
+        spec,
+        seccomp,
         rootfs: sandbox.rootfs().clone(),
         stdio,
         user: config.user.clone(),
@@ -422,6 +427,15 @@ async fn begin(
     host.timeline.mark("command started");
     sandbox.set_running()?;
     Ok(Run { sandbox, process, carrying })
+}
+
+/// What a spec says of seccomp, and the rest of it.
+fn confinement(spec: &Spec, state: &StateDir) -> Result<(Spec, Option<SeccompFilter>), SeccompError> {
+    let mut spec = spec.clone();
+    let Some(linux) = spec.linux_mut() else { return Ok((spec, None)) };
+    let filter = linux.seccomp().as_ref().map(|profile| SeccompFilter::of(profile, state)).transpose()?;
+    linux.set_seccomp(None);
+    Ok((spec, filter))
 }
 
 /// The sandbox is named by the container's full id, so that its record tells whose it is.

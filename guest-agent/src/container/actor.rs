@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cgroup::{Cgroup, Watch};
 use super::create::{self, Bundle, Created, FirstProcess};
-use super::exec::{self, Executed};
+use super::exec::{self, BundlePaths, Executed};
 use super::launch::{LaunchedProcess, Starter};
 use super::process::Process;
 use super::stdio::{Carriage, HostEnds, Switches};
@@ -251,10 +251,15 @@ impl Actor {
         }
         self.processes.insert(exec_id.clone(), State::BeingMade);
         let (environment, mailbox) = (self.environment.clone(), self.mailbox.clone());
-        let Bundle { made_as, dir, rootfs, .. } = &self.bundle;
-        let (made_as, dir, rootfs) = (made_as.clone(), dir.clone(), rootfs.path().to_owned());
+        let Bundle { made_as, dir, rootfs, seccomp, .. } = &self.bundle;
+        let bundle = BundlePaths {
+            made_as: made_as.clone(),
+            dir: dir.clone(),
+            rootfs: rootfs.path().to_owned(),
+            seccomp: seccomp.clone(),
+        };
         tokio::spawn(async move {
-            let result = exec::exec(&environment, &made_as, &dir, &rootfs, request).await;
+            let result = exec::exec(&environment, bundle, request).await;
             // Without an actor there is no container, and the process went with it.
             let _ = mailbox.send(Command::Executed { exec_id, result, reply }).await;
         });

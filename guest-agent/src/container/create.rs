@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use agent_api::agent::{self, CreateContainerRequest, Failure, MountContainerRequest, Phase};
 use libcontainer::oci_spec::runtime::Spec;
+use protobuf::Message;
 use tokio::task::spawn_blocking;
 
 use super::Environment;
@@ -18,6 +19,7 @@ use super::rootfs::{Rootfs, RootfsError};
 use super::spec::{self, Additions, SpecError};
 use super::stdio::{self, Carriage, ProcessSide, Switches};
 use super::user::UserError;
+use crate::helper::protocol::Confinement;
 use crate::{disks, error_chain, failure, log};
 
 /// A container, with its first process or without any.
@@ -43,6 +45,8 @@ pub(super) struct Bundle {
     pub rootfs: Rootfs,
     /// What libcontainer keeps about it.
     pub state_dir: PathBuf,
+    /// The file of the seccomp filter of all its processes, if they have one.
+    pub seccomp: Option<PathBuf>,
 }
 
 /// Makes the container; what was made of it is gone again should that fail.
@@ -59,9 +63,9 @@ pub(super) async fn create(
     find_disks(request.rootfs.as_ref()).await?;
     let cgroup = Cgroup::create(&id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
     let made = async {
-        let bundle = make_bundle(environment, request, cgroup.spec_path()).await?;
+        let (bundle, confinement) = make_bundle(environment, request, cgroup.spec_path()).await?;
         let side = ProcessSide::make(&stdio_request, &bundle.dir).map_err(cannot_create)?;
-        match environment.launcher.init(&id, &bundle.dir, init, side).await {
+        match environment.launcher.init(&id, &bundle.dir, init, confinement, side).await {
             Ok(launched) => Ok((bundle, launched)),
             Err(error) => {
                 let failure = failure::of_launch(&error);
@@ -103,7 +107,7 @@ pub(super) async fn mount(
     let (disks, made_as) = (request.rootfs.unwrap_or_default(), id.to_owned());
     let mounted = spawn_blocking(move || {
         let rootfs = mount_rootfs(&dir, &disks).inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
-        Ok(Bundle { made_as, dir, rootfs, state_dir })
+        Ok(Bundle { made_as, dir, rootfs, state_dir, seccomp: None })
     })
     .await
     .unwrap_or_else(|panic| Err(BundleError::Write(panic.into())));
@@ -193,7 +197,7 @@ async fn make_bundle(
     environment: &Environment,
     request: CreateContainerRequest,
     cgroup: PathBuf,
-) -> Result<Bundle, Failure> {
+) -> Result<(Bundle, Confinement), Failure> {
     let dir = environment.containers_dir.join(&request.container_id);
     let state_dir = environment.launcher.state_dir.join(&request.container_id);
     // Mounts and file systems block.
@@ -203,7 +207,10 @@ async fn make_bundle(
             // Not there, or logged by whoever left something in it.
             let _ = fs::remove_dir_all(&dir);
         }
-        result.map(|rootfs| Bundle { made_as: request.container_id, dir, rootfs, state_dir })
+        result.map(|(rootfs, confinement)| {
+            let seccomp = confinement.seccomp.clone();
+            (Bundle { made_as: request.container_id, dir, rootfs, state_dir, seccomp }, confinement)
+        })
     })
     .await;
     match made {
@@ -212,7 +219,11 @@ async fn make_bundle(
     }
 }
 
-fn fill_bundle(dir: &Path, request: &CreateContainerRequest, cgroup: &Path) -> Result<Rootfs, BundleError> {
+fn fill_bundle(
+    dir: &Path,
+    request: &CreateContainerRequest,
+    cgroup: &Path,
+) -> Result<(Rootfs, Confinement), BundleError> {
     let mut spec = spec::parse(&request.spec_json)?;
     let disks = request.rootfs.clone().unwrap_or_default();
     let rootfs = mount_rootfs(dir, &disks)?;
@@ -223,8 +234,17 @@ fn fill_bundle(dir: &Path, request: &CreateContainerRequest, cgroup: &Path) -> R
     let writable = !disks.scratch.is_empty();
     spec::complete(&mut spec, Additions { rootfs: rootfs.path(), writable, cgroup, mounts })?;
     complete_process(&mut spec, rootfs.path(), request)?;
+    let capabilities = spec.process_mut().as_mut().and_then(spec::take_capabilities);
+    let seccomp = request.seccomp.as_ref().map(|filter| write_filter(dir, filter)).transpose();
+    let seccomp = seccomp.map_err(BundleError::Write)?;
     spec.save(dir.join("config.json")).map_err(|error| BundleError::Write(io::Error::other(error)))?;
-    Ok(rootfs)
+    Ok((rootfs, Confinement { seccomp, capabilities }))
+}
+
+fn write_filter(dir: &Path, filter: &agent::SeccompFilter) -> io::Result<PathBuf> {
+    let path = dir.join("seccomp");
+    fs::write(&path, filter.write_to_bytes().map_err(io::Error::other)?)?;
+    Ok(path)
 }
 
 fn complete_process(

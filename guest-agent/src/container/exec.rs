@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agent_api::agent::{ExecRequest, Failure, Phase};
+use libcontainer::oci_spec::runtime::LinuxCapabilities;
 use tokio::task::spawn_blocking;
 
 use super::Environment;
@@ -14,6 +15,15 @@ use super::spec::{self, SpecError};
 use super::stdio::{self, Carriage, ProcessSide};
 use super::user::UserError;
 use crate::failure;
+use crate::helper::protocol::Confinement;
+
+/// What a further process has to know of its container's bundle (see [`super::create::Bundle`]).
+pub(super) struct BundlePaths {
+    pub made_as: String,
+    pub dir: PathBuf,
+    pub rootfs: PathBuf,
+    pub seccomp: Option<PathBuf>,
+}
 
 /// A process that executes its program.
 pub(super) struct Executed {
@@ -21,28 +31,28 @@ pub(super) struct Executed {
     pub carriage: Carriage,
 }
 
-/// Runs the process in the container that was made as `made_as` and whose bundle is `bundle_dir`.
+/// Runs the process in the container of the bundle.
 pub(super) async fn exec(
     environment: &Environment,
-    made_as: &str,
-    bundle_dir: &Path,
-    rootfs: &Path,
+    bundle: BundlePaths,
     request: ExecRequest,
 ) -> Result<Executed, Failure> {
+    let BundlePaths { made_as, dir, rootfs, seccomp } = bundle;
     let stdio_request = request.stdio.clone().unwrap_or_default();
     let host_ends = stdio::claim(&environment.streams, &stdio_request)
         .await
         .map_err(|error| failure::at(Phase::PHASE_REQUEST, &error))?;
     let name = format!("exec-{}", request.exec_id);
-    let process_file = bundle_dir.join(format!("{name}.json"));
-    let (file, rootfs) = (process_file.clone(), rootfs.to_owned());
-    spawn_blocking(move || write_process(&file, &rootfs, &request))
+    let process_file = dir.join(format!("{name}.json"));
+    let file = process_file.clone();
+    let capabilities = spawn_blocking(move || write_process(&file, &rootfs, &request))
         .await
         .unwrap_or_else(|panic| Err(ProcessError::Write(panic.into())))
         .map_err(|error| error.failure())?;
     let launched = async {
-        let side = ProcessSide::make(&stdio_request, bundle_dir)?;
-        environment.launcher.tenant(made_as, bundle_dir, &process_file, side).await
+        let side = ProcessSide::make(&stdio_request, &dir)?;
+        let confinement = Confinement { seccomp, capabilities };
+        environment.launcher.tenant(&made_as, &process_file, confinement, side).await
     }
     .await;
     // What stays is removed with the container's directory.
@@ -74,11 +84,17 @@ impl ProcessError {
     }
 }
 
-fn write_process(file: &Path, rootfs: &Path, request: &ExecRequest) -> Result<(), ProcessError> {
+/// Gives the capabilities it is to keep.
+fn write_process(
+    file: &Path,
+    rootfs: &Path,
+    request: &ExecRequest,
+) -> Result<Option<LinuxCapabilities>, ProcessError> {
     let mut process = spec::parse_process(&request.process_json)?;
     let root = InRoot::open(rootfs)?;
     let terminal = request.stdio.as_ref().is_some_and(|stdio| stdio.terminal.is_some());
     spec::settle_user(&root, &request.user, &mut process, terminal)?;
+    let capabilities = spec::take_capabilities(&mut process);
     fs::write(file, serde_json::to_vec(&process).map_err(io::Error::from)?)?;
-    Ok(())
+    Ok(capabilities)
 }

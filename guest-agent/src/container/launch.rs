@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::stdio::{Attached, ProcessSide};
 use crate::descriptor::Descriptor;
 use crate::helper;
-use crate::helper::protocol::{self, AgentEnd, Answer, Descriptors, Kind, Report, Request};
+use crate::helper::protocol::{self, AgentEnd, Answer, Confinement, Descriptors, Kind, Report, Request};
 use crate::reaper::{ExitCode, Reaper};
 
 #[derive(Debug, thiserror::Error)]
@@ -82,22 +82,23 @@ impl Launcher {
         container_id: &str,
         bundle: &Path,
         below_init: bool,
+        confinement: Confinement,
         stdio: ProcessSide,
     ) -> Result<Launched, LaunchError> {
         let kind = Kind::Init { bundle: bundle.to_owned(), below_init };
-        self.launch(container_id, kind, true, stdio).await
+        self.launch(container_id, kind, true, confinement, stdio).await
     }
 
     /// Makes a further process of a running container, which executes its program at once.
     pub async fn tenant(
         &self,
         container_id: &str,
-        bundle: &Path,
         process: &Path,
+        confinement: Confinement,
         stdio: ProcessSide,
     ) -> Result<Launched, LaunchError> {
-        let kind = Kind::Tenant { bundle: bundle.to_owned(), process: process.to_owned() };
-        let launched = self.launch(container_id, kind, false, stdio).await?;
+        let kind = Kind::Tenant { process: process.to_owned() };
+        let launched = self.launch(container_id, kind, false, confinement, stdio).await?;
         match launched.starter.outcome().await? {
             Some(report) => Err(LaunchError::Program(report)),
             None => Ok(launched),
@@ -109,6 +110,7 @@ impl Launcher {
         container_id: &str,
         kind: Kind,
         gated: bool,
+        confinement: Confinement,
         stdio: ProcessSide,
     ) -> Result<Launched, LaunchError> {
         let (reports, report) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
@@ -121,6 +123,7 @@ impl Launcher {
             kind,
             stdio: stdio.request(),
             gated,
+            confinement,
         };
         let (process_stdio, pending) = match stdio {
             ProcessSide::Pipes { process, agent } => (Some(process), Pending::Pipes(agent)),

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use libcontainer::oci_spec::OciSpecError;
 use libcontainer::oci_spec::runtime::{
-    LinuxNamespaceType, LinuxSeccomp, LinuxSeccompArgBuilder, LinuxSeccompOperator, Mount, Process,
-    RootBuilder, Spec,
+    LinuxCapabilities, LinuxNamespaceType, Mount, Process, RootBuilder, Spec,
 };
 
 use super::in_root::InRoot;
@@ -74,12 +72,10 @@ pub(super) fn complete(spec: &mut Spec, additions: Additions<'_>) -> Result<(), 
     spec.set_root(Some(root));
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(additions.cgroup.to_owned()));
+        linux.set_seccomp(None);
         if let Some(resources) = linux.resources_mut() {
             // Devices of the host, and shares of its disks: the host's cgroup is what they are for.
             resources.set_block_io(None);
-        }
-        if let Some(seccomp) = linux.seccomp() {
-            linux.set_seccomp(Some(with_masks_where_libcontainer_looks(seccomp)?));
         }
     }
     let mut mounts = spec.mounts().clone().unwrap_or_default();
@@ -88,30 +84,6 @@ pub(super) fn complete(spec: &mut Spec, additions: Additions<'_>) -> Result<(), 
     // Hooks are programs of the host.
     spec.set_hooks(None);
     Ok(())
-}
-
-/// Of SCMP_CMP_MASKED_EQ, libcontainer 0.7 takes `value` for what to compare with and `valueTwo` for the mask;
-/// profiles are written for runc, which follows libseccomp's SCMP_A macros: the mask comes first.
-fn with_masks_where_libcontainer_looks(seccomp: &LinuxSeccomp) -> Result<LinuxSeccomp, SpecError> {
-    let invalid = |error: OciSpecError| SpecError::Invalid(error.to_string());
-    let mut calls = seccomp.syscalls().clone().unwrap_or_default();
-    for call in &mut calls {
-        let Some(conditions) = call.args() else { continue };
-        let turned = conditions.iter().map(|condition| match condition.op() {
-            LinuxSeccompOperator::ScmpCmpMaskedEq => LinuxSeccompArgBuilder::default()
-                .index(condition.index())
-                .value(condition.value_two().unwrap_or_default())
-                .value_two(condition.value())
-                .op(condition.op())
-                .build(),
-            _ => Ok(*condition),
-        });
-        let turned = turned.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
-        call.set_args(Some(turned));
-    }
-    let mut seccomp = seccomp.clone();
-    seccomp.set_syscalls(Some(calls));
-    Ok(seccomp)
 }
 
 /// Completes a process with the identity `user` names in its root, or, if that is empty, the ids it comes with.
@@ -131,6 +103,13 @@ pub(super) fn settle_user(
     Ok(())
 }
 
+/// Those the process is to drop itself.
+pub(super) fn take_capabilities(process: &mut Process) -> Option<LinuxCapabilities> {
+    let capabilities = process.capabilities().clone();
+    process.set_capabilities(None);
+    capabilities
+}
+
 /// Completes a process: whom it runs as, where it is at home, whether it has a terminal.
 fn complete_process(process: &mut Process, identity: Option<&Identity>, home: &str, terminal: bool) {
     if let Some(identity) = identity {
@@ -144,11 +123,6 @@ fn complete_process(process: &mut Process, identity: Option<&Identity>, home: &s
         env.push(format!("HOME={home}"));
     }
     process.set_terminal(Some(terminal));
-    // libcontainer 0.7 takes "false" for "true" when it chooses when to load the seccomp profile: after the
-    // capabilities to do so are gone.
-    if process.no_new_privileges() == Some(false) {
-        process.set_no_new_privileges(None);
-    }
 }
 
 #[cfg(test)]
@@ -180,19 +154,6 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_is_where_libcontainer_looks_for_it() {
-        let profile = r#"{ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [ { "names": ["clone"],
-            "action": "SCMP_ACT_ALLOW", "args": [
-                { "index": 0, "value": 2114060288, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ" },
-                { "index": 1, "value": 5, "op": "SCMP_CMP_EQ" } ] } ] }"#;
-        let turned = with_masks_where_libcontainer_looks(&serde_json::from_str(profile).unwrap()).unwrap();
-        let calls = turned.syscalls().as_ref().unwrap();
-        let conditions = calls.first().unwrap().args().as_ref().unwrap();
-        let values: Vec<_> = conditions.iter().map(|c| (c.value(), c.value_two())).collect();
-        assert_eq!(values, [(0, Some(2_114_060_288)), (5, None)]);
-    }
-
-    #[test]
     fn a_root_without_a_writable_disk_is_read_only() {
         assert_eq!(completed(false).root().as_ref().unwrap().readonly(), Some(true));
     }
@@ -205,7 +166,6 @@ mod tests {
         complete_process(&mut process, None, "/home/b", true);
         assert_eq!((process.user().uid(), process.user().gid()), (1, 2));
         assert_eq!(process.env().as_deref(), Some(&["HOME=/home/a".to_owned()][..]));
-        assert_eq!(process.no_new_privileges(), None);
         assert_eq!(process.terminal(), Some(true));
     }
 

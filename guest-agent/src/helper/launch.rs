@@ -1,22 +1,17 @@
 //! Has libcontainer make what was asked for.
 
-use std::fs::File;
-use std::io::{self, BufReader};
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::io;
 use std::rc::Rc;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
-use libcontainer::oci_spec::OciSpecError;
-use libcontainer::oci_spec::runtime::{Process, Spec};
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::error_log::ErrorLog;
 use super::privileges::Privileges;
 use super::program::Program;
-use super::protocol::{Answer, Descriptors, HelperEnd, Kind, MAX_ERROR_LEN, Request, Size, Stdio};
+use super::protocol::{Answer, Confinement, Descriptors, HelperEnd, Kind, MAX_ERROR_LEN, Request, Stdio};
 use crate::error_chain;
 
 /// The file descriptors a process may have open unless its spec says otherwise: the limit login shells and
@@ -25,10 +20,8 @@ const SOFT_FILE_LIMIT: u64 = 1024;
 
 #[derive(Debug, thiserror::Error)]
 enum LaunchError {
-    #[error("cannot read the bundle")]
-    Bundle(#[from] OciSpecError),
-    #[error("cannot read the process")]
-    Process(#[source] io::Error),
+    #[error("cannot read the seccomp filter")]
+    Filter(#[source] io::Error),
     #[error(transparent)]
     Libcontainer(#[from] LibcontainerError),
 }
@@ -45,13 +38,21 @@ pub(super) fn serve(agent: HelperEnd) -> io::Result<()> {
 }
 
 fn launch(request: Request, descriptors: Descriptors) -> Result<i32, LaunchError> {
-    let Request { container_id, state_dir, kind, stdio, gated } = request;
+    let Request { container_id, state_dir, kind, stdio, gated, confinement } = request;
     let Descriptors { report, gate, stdio: stdio_fds } = descriptors;
     let (console_socket, terminal_size) = match stdio {
         Stdio::Descriptors => (None, None),
         Stdio::Terminal { console_socket, size } => (Some(console_socket), size),
     };
-    let gate = gated.then(|| Rc::new(gate));
+    let Confinement { seccomp, capabilities } = confinement;
+    let privileges = Privileges::new(seccomp.as_deref(), capabilities).map_err(LaunchError::Filter)?;
+    let program = Program {
+        report: Rc::new(report),
+        gate: gated.then(|| Rc::new(gate)),
+        below_init: false,
+        terminal_size,
+        privileges,
+    };
     let mut builder = ContainerBuilder::new(container_id, SyscallType::default())
         .with_root_path(state_dir)?
         .validate_id()?
@@ -61,11 +62,9 @@ fn launch(request: Request, descriptors: Descriptors) -> Result<i32, LaunchError
     }
     match kind {
         Kind::Init { bundle, below_init } => {
-            let program =
-                Program { below_init, ..program(report, gate, terminal_size, Privileges::default()) };
             // With the gate in the program, the container may run as far as there at once.
             let mut container = builder
-                .with_executor(program)
+                .with_executor(Program { below_init, ..program })
                 .as_init(bundle)
                 .with_systemd(false)
                 .with_detach(true)
@@ -74,9 +73,7 @@ fn launch(request: Request, descriptors: Descriptors) -> Result<i32, LaunchError
             let pid = container.pid().map_or(0, |pid| pid.as_raw());
             Ok(pid)
         }
-        Kind::Tenant { bundle, process } => {
-            let privileges = privileges(&bundle, &process)?;
-            let program = program(report, gate, terminal_size, privileges);
+        Kind::Tenant { process } => {
             let pid = builder
                 .with_executor(program)
                 .as_tenant()
@@ -86,29 +83,6 @@ fn launch(request: Request, descriptors: Descriptors) -> Result<i32, LaunchError
             Ok(pid.as_raw())
         }
     }
-}
-
-fn program(
-    report: OwnedFd,
-    gate: Option<Rc<OwnedFd>>,
-    terminal_size: Option<Size>,
-    privileges: Privileges,
-) -> Program {
-    Program { report: Rc::new(report), gate, below_init: false, terminal_size, privileges }
-}
-
-/// What the program drops itself: libcontainer finds no capabilities in the process, and keeps them.
-fn privileges(bundle: &Path, process_path: &Path) -> Result<Privileges, LaunchError> {
-    let spec = Spec::load(bundle.join("config.json"))?;
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
-    let file = File::open(process_path).map_err(LaunchError::Process)?;
-    let mut process: Process =
-        serde_json::from_reader(BufReader::new(file)).map_err(|error| LaunchError::Process(error.into()))?;
-    let capabilities = process.capabilities().clone();
-    process.set_capabilities(None);
-    let bytes = serde_json::to_vec(&process).map_err(|error| LaunchError::Process(error.into()))?;
-    std::fs::write(process_path, bytes).map_err(LaunchError::Process)?;
-    Ok(Privileges { seccomp, capabilities })
 }
 
 fn lower_file_limit() {

@@ -1,8 +1,8 @@
 //! Finds and executes the program of a process, inside the container and as its user.
 //!
-//! This is libcontainer's executor: it runs in the new process. It looks the program up before the process
-//! counts as made, so that a mistyped command fails at once, and executes it when the gate opens. Either
-//! failure goes to the report pipe, which a successful execve(2) closes.
+//! This is libcontainer's executor: it runs in the new process. Before the process counts as made it gives up its
+//! privileges and looks the program up, so that a mistyped command fails at once; it executes it when the gate opens.
+//! What fails goes to the report pipe, which a successful execve(2) closes.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -35,7 +35,7 @@ pub(super) struct Program {
 
 impl Executor for Program {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        find(process(spec)).map(drop).map_err(|report| {
+        self.settle(process(spec)).map_err(|report| {
             report.send(self.report.as_fd());
             ExecutorValidationError::ArgValidationError(report.message)
         })
@@ -54,6 +54,13 @@ impl Executor for Program {
 }
 
 impl Program {
+    /// Gives up what the program is not to have, and sees that it is there for who is left.
+    fn settle(&self, process: Option<&Process>) -> Result<(), Report> {
+        let no_new_privileges = process.and_then(Process::no_new_privileges).unwrap_or(false);
+        self.privileges.give_up(no_new_privileges).map_err(|error| other(error_chain::describe(&error)))?;
+        find(process).map(drop)
+    }
+
     /// Returns only if the program could not be executed.
     fn become_program(&self, process: Option<&Process>) -> Report {
         let found = match find(process) {
@@ -68,9 +75,6 @@ impl Program {
             && !matches!(rustix::io::read(gate, &mut [0]), Ok(1))
         {
             return other("the process was not let go");
-        }
-        if let Err(error) = self.privileges.give_up() {
-            return other(error_chain::describe(&error));
         }
         let found = if self.below_init { found.below_init() } else { found };
         let error = found.execute();

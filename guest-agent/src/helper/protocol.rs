@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use libcontainer::oci_spec::runtime::LinuxCapabilities;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -34,6 +35,16 @@ pub struct Request {
     pub stdio: Stdio,
     /// Whether the process waits for [`Descriptors::gate`] before it executes its program.
     pub gated: bool,
+    pub confinement: Confinement,
+}
+
+/// What the process gives up itself. libcontainer finds no capabilities in its spec, and keeps them.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Confinement {
+    /// A file that holds an agent-api SeccompFilter; absent: the process may ask the kernel for anything.
+    pub seccomp: Option<PathBuf>,
+    /// Those it keeps; absent: all.
+    pub capabilities: Option<LinuxCapabilities>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,7 +56,7 @@ pub enum Kind {
         below_init: bool,
     },
     /// A further process of a running container; the file holds an OCI runtime-spec process.
-    Tenant { bundle: PathBuf, process: PathBuf },
+    Tenant { process: PathBuf },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -228,6 +239,7 @@ mod tests {
                 size: Some(Size { rows: 1, columns: 2 }),
             },
             gated: true,
+            confinement: Confinement::default(),
         };
         agent.send(&request, &Descriptors { report, gate, stdio: None }).unwrap();
         std::fs::File::from(opener).write_all(b"1").unwrap();

@@ -2,13 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use ring::digest::{Context, SHA256};
 use vmm_api::STATE_VERSION;
 
-use crate::installation::Installation;
+use crate::installation::{Installation, version_of};
 use crate::kernel_arguments::command_line;
 
 /// Says which boot of this host it is: with another one, the host's kernel or processor may be others.
@@ -35,14 +33,6 @@ pub(crate) fn key(installation: &Installation, shape: Shape) -> io::Result<Strin
     digest.update(command_line(&installation.kernel_arguments).as_bytes());
     let name = digest.finish();
     Ok(name.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Who replaces a file gives it another inode, who writes to it another time.
-fn version_of(file: &Path) -> io::Result<Vec<u8>> {
-    let meta = fs::metadata(file)?;
-    let fields = [meta.dev(), meta.ino(), meta.size()].map(u64::to_le_bytes);
-    let times = [meta.mtime(), meta.mtime_nsec()].map(i64::to_le_bytes);
-    Ok(fields.into_iter().chain(times).flatten().collect())
 }
 
 #[cfg(test)]

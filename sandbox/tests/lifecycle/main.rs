@@ -34,6 +34,7 @@ async fn create(sandbox: &Sandbox, program: &str, stdio: Stdio) -> Result<(Proce
     let config = ContainerConfig {
         id: "c".to_owned(),
         spec: spec(program),
+        seccomp: None,
         rootfs: sandbox.rootfs().clone(),
         stdio,
         user: String::new(),

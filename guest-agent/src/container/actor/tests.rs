@@ -42,6 +42,7 @@ fn run(dir: &Path, host: HostEnds, output: OwnedFd) -> Guest {
         dir: dir.to_owned(),
         rootfs: Rootfs::pretended(dir),
         state_dir: dir.to_owned(),
+        seccomp: None,
     };
     let created = Created { bundle, cgroup: Cgroup::pretended(dir), first: None };
     let (mailbox, commands) = mpsc::channel(8);
