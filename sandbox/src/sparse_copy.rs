@@ -8,8 +8,8 @@ use std::path::Path;
 use rustix::fs::{SeekFrom, fstat, ftruncate, ioctl_ficlone, seek};
 use rustix::io::{Errno, pread, pwrite};
 
-/// Bytes of one read.
-const PIECE: usize = 1 << 20;
+/// Bytes of one read. A sandbox may stand meanwhile, and more would have to be zeroed first.
+const PIECE: usize = 1 << 16;
 
 /// Makes an empty file the same as another one, holes and all.
 pub(crate) fn sparse_copy(from: &impl AsFd, to: &impl AsFd) -> io::Result<()> {

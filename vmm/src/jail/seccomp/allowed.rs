@@ -138,6 +138,7 @@ pub(super) const MAIN: &[Call] = &[
     // The process that copies a running VM's memory: its start, its end, and what it does.
     call(libc::SYS_fork),
     when(libc::SYS_prctl, &[Is(0, libc::PR_SET_PDEATHSIG as u32)]),
+    when(libc::SYS_setpriority, &[Is(0, libc::PRIO_PROCESS), Is(1, OWN)]),
     call(libc::SYS_pidfd_open),
     call(libc::SYS_pidfd_send_signal),
     call(libc::SYS_waitid),
@@ -208,6 +209,9 @@ pub(super) const VSOCK: &[Call] = &[
 
 /// What newer versions of glibc guard a thread's stack with (linux/mman.h, since Linux 6.13).
 const MADV_GUARD_INSTALL: u32 = 102;
+
+/// Of setpriority(2): who calls.
+const OWN: u32 = 0;
 
 /// What libc starts a thread with (glibc, nptl/pthread_create.c).
 const THREAD_FLAGS: u32 = (libc::CLONE_VM
