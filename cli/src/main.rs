@@ -11,11 +11,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches};
+use clap::{Args, CommandFactory, FromArgMatches};
 use containers::{Containers, ContainersError, exit_code};
 use sandbox::{RecordError, StateDir, Timeline};
 
-use crate::args::{Cli, Command, grouped};
+use crate::args::{Cli, Command, RunArgs, grouped};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::signals::Signals;
 
@@ -67,19 +67,35 @@ fn main() -> ExitCode {
         timeline.mark("supervisor started");
         return ExitCode::from(in_runtime(supervise(&timeline)));
     }
-    let parsed =
-        grouped(Cli::command()).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
+    let command = match run_alone().map_or_else(whole_command_line, Ok) {
+        Ok(command) => command,
         Err(message) => return explain(&message),
     };
     timeline.mark("begin");
-    let code = match cli.command.short() {
+    let code = match command.short() {
         command @ (Command::Doctor(_) | Command::Completion(_) | Command::Man) => print(&command),
         Command::Image(verb) => image_verbs::run(&verb),
         command => in_runtime(dispatch(command, &timeline)),
     };
     ExitCode::from(code)
+}
+
+/// A `run` that has nothing wrong with it, and asks for no help: to build all other verbs as well takes milliseconds, and
+/// every start would wait for them.
+fn run_alone() -> Option<Command> {
+    const VERB: &str = "run";
+    if std::env::args_os().nth(1)? != VERB {
+        return None;
+    }
+    let run = RunArgs::augment_args(clap::Command::new(VERB));
+    let matches = clap::Command::new("bulkhead").subcommand(run).try_get_matches().ok()?;
+    let args = RunArgs::from_arg_matches(matches.subcommand_matches(VERB)?).ok()?;
+    Some(Command::Run(Box::new(args)))
+}
+
+fn whole_command_line() -> Result<Command, clap::Error> {
+    let matches = grouped(Cli::command()).try_get_matches()?;
+    Ok(Cli::from_arg_matches(&matches)?.command)
 }
 
 /// Help and version were asked for; anything else is a command line that cannot be.
