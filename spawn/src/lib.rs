@@ -1,8 +1,9 @@
 //! Starts a program with nothing but the descriptors it is handed, in the cgroup it belongs to.
 //!
 //! The standard library has a process moved to a cgroup once it is there, which waits until no thread of the machine
-//! is at an exit or a fork any more: 10 ms and more. clone3(2) has it born there. [`child`] is what that takes; a
-//! process that came of it is a [`Child`], waited for by its pidfd(2): no signal handler, no table of children.
+//! is at an exit or a fork any more: 10 ms and more. clone3(2) has it born there; where that is refused, it moves.
+//! [`child`] is what that takes; a process that came of it is a [`Child`], waited for by its pidfd(2): no signal handler,
+//! no table of children.
 
 mod child;
 

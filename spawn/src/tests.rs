@@ -76,6 +76,44 @@ async fn what_is_no_cgroup_is_an_error() {
     assert_eq!(started.unwrap_err().raw_os_error(), Some(libc::EBADF));
 }
 
+/// Has the kernel answer clone3(2) as profiles do that cannot look into its arguments.
+fn refuse_clone3() {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+
+    let rules = [(libc::SYS_clone3, Vec::new())].into();
+    let refusal = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusal, TargetArch::x86_64).unwrap();
+    apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+}
+
+#[test]
+fn where_clone3_is_refused_it_starts_all_the_same() {
+    let confined = || {
+        refuse_clone3();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let looks = "grep ^SigBlk /proc/self/status; cut -d' ' -f5 /proc/$$/stat; echo $$";
+            let (said, status) = run(looks).await;
+            let lines: Vec<&str> = said.lines().collect();
+            assert_eq!(lines[0], "SigBlk:\t0000000000000000");
+            assert_eq!(lines[1], lines[2], "it leads no group of its own");
+            assert!(status.success());
+            let nowhere = spawn(Path::new("/nowhere/at/all"), &[], None);
+            assert_eq!(nowhere.unwrap_err().kind(), io::ErrorKind::NotFound);
+            let directory = tempfile::tempdir().unwrap();
+            let no_cgroup = File::open(directory.path()).unwrap();
+            let started = spawn(Path::new("/bin/true"), &[], Some(no_cgroup.as_fd()));
+            assert_eq!(started.unwrap_err().kind(), io::ErrorKind::NotFound);
+            // What is not the kernel's shows what is written to it.
+            std::fs::write(directory.path().join("cgroup.procs"), "").unwrap();
+            let child = spawn(Path::new("/bin/true"), &[], Some(no_cgroup.as_fd())).unwrap();
+            assert!(child.wait().await.unwrap().success());
+            assert_eq!(std::fs::read_to_string(directory.path().join("cgroup.procs")).unwrap(), "0");
+        });
+    };
+    std::thread::spawn(confined).join().unwrap();
+}
+
 #[tokio::test]
 async fn dropped_it_is_killed() {
     let (child, output) = shell("echo begun; exec sleep 1000");

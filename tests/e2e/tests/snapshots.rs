@@ -55,9 +55,24 @@ fn insert(container: &str, who: &str) -> Vec<String> {
 fn logged(container: &str, text: &str) {
     let start = Instant::now();
     while !output(&format!("bulkhead logs {container} 2>&1")).contains(text) {
-        assert!(start.elapsed() < LIMIT, "{container} does not say {text:?}");
+        assert!(start.elapsed() < LIMIT, "{container} does not say {text:?}: {}", look_into(container));
         sleep(Duration::from_millis(200));
     }
+}
+
+/// What can be seen of a container that does not do what it should, from outside and within.
+fn look_into(container: &str) -> String {
+    let processes =
+        "for p in /proc/[0-9]*; do echo $p $(cat $p/comm $p/wchan) $(cut -d\\  -f3 $p/stat); done";
+    let looks = [
+        "bulkhead ps -a".to_owned(),
+        format!("bulkhead logs {container} 2>&1 | tail -n 3"),
+        format!("timeout 60 bulkhead exec {container} sh -c '{processes}; cat /disk; cat /proc/interrupts'"),
+        "for t in /proc/$(pgrep -n bulkhead-vmm)/task/*; do echo $(cat $t/comm $t/wchan $t/syscall); done"
+            .to_owned(),
+        "dmesg | tail -n 5".to_owned(),
+    ];
+    looks.iter().map(|look| format!("\n{look}\n{}", sh(look).stdout)).collect()
 }
 
 fn ids(printed: &str) -> Vec<String> {
