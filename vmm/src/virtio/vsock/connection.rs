@@ -50,6 +50,8 @@ pub(super) struct Connection {
     writable: bool,
     /// What the guest has ended.
     guest: Shutdown,
+    /// The host has been told of the end of what the guest sends. Once, for it shows at our end of the socket, too.
+    ended: bool,
     /// What the host has ended, and how much of that the guest knows.
     host: Shutdown,
     told: Shutdown,
@@ -84,6 +86,7 @@ impl Connection {
             readable: false,
             writable: true,
             guest: Shutdown::default(),
+            ended: false,
             host: Shutdown::default(),
             told: Shutdown::default(),
             credit_wanted: false,
@@ -160,7 +163,8 @@ impl Connection {
         }
         if self.backlog.is_empty() {
             self.backlog.shrink_to_fit();
-            if self.guest.send {
+            if self.guest.send && !self.ended {
+                self.ended = true;
                 // Fails only where the other end is gone, and then nobody is there to be told.
                 let _ = self.socket.shutdown(Direction::Write);
             }
@@ -304,5 +308,34 @@ impl Connection {
             Err(_) => self.host = Shutdown::BOTH,
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+    use super::*;
+
+    /// A thread that waits for what it causes itself would never rest.
+    #[test]
+    fn a_guest_that_has_said_all_causes_no_events_while_the_host_listens() {
+        let (ours, _host) = UnixStream::pair().unwrap();
+        let epoll = Epoll::new().unwrap();
+        let interest = EventSet::IN | EventSet::OUT | EventSet::EDGE_TRIGGERED;
+        epoll.ctl(ControlOperation::Add, ours.as_raw_fd(), EpollEvent::new(interest, 0)).unwrap();
+        let mut connection = Connection::requested(Ports { host: 1, guest: 2 }, ours);
+        connection.phase = Phase::Established;
+        let said_all = Shutdown { send: true, ..Shutdown::default() };
+        assert_eq!(connection.shut_down(said_all), Ok(false));
+        let mut rounds = 0;
+        let mut events = [EpollEvent::default()];
+        while epoll.wait(0, &mut events).unwrap() > 0 {
+            connection.socket_event(events[0].event_set().contains(EventSet::IN), true, false);
+            rounds += 1;
+            assert!(rounds < 10);
+        }
     }
 }
