@@ -6,11 +6,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use agent_api::agent;
 use oci_spec::runtime::LinuxSeccomp;
 use protobuf::Message;
 use ring::digest::{Context, SHA256};
-
-use agent_api::agent;
 
 use super::SeccompFilter;
 use super::compile::{INSTRUCTION, MAX_PROGRAM};
