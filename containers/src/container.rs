@@ -10,6 +10,8 @@ use crate::record;
 use crate::status::Status;
 
 const CONFIG: &str = "config.json";
+/// The name it has by now. Each start looks at those of all others: apart from the rest, that is little to read.
+const NAME: &str = "name.json";
 const ORIGIN: &str = "origin.json";
 pub(crate) const STATUS: &str = "status.json";
 
@@ -27,7 +29,10 @@ impl Container {
     }
 
     pub(crate) fn read(directory: PathBuf) -> io::Result<Self> {
-        let config = record::read(&directory, CONFIG)?;
+        let mut config: Config = record::read(&directory, CONFIG)?;
+        if let Ok(name) = record::read(&directory, NAME) {
+            config.name = name;
+        }
         // The machine may have crashed while it was written.
         let status = record::read(&directory, STATUS).unwrap_or_else(|_| Status::lost());
         Ok(Self { directory, config, status })
@@ -84,7 +89,9 @@ impl Container {
         std::fs::remove_file(self.directory.join(ORIGIN))
     }
 
+    /// Makes it one: a directory without is none. Should a crash of the machine take the name, that in there holds.
     pub(crate) fn write_config(&self) -> io::Result<()> {
+        record::write(&self.directory, NAME, &self.config.name, false)?;
         record::write(&self.directory, CONFIG, &self.config, self.is_kept())
     }
 
@@ -97,8 +104,9 @@ impl Container {
     }
 
     pub(crate) fn rename(&mut self, name: &str) -> io::Result<()> {
+        record::write(&self.directory, NAME, &name, self.is_kept())?;
         self.config.name = name.to_owned();
-        self.write_config()
+        Ok(())
     }
 
     /// The same, with the name it has by now: it may be renamed at any time.
@@ -117,7 +125,6 @@ impl Container {
 }
 
 /// What a look for a name needs to read.
-#[derive(serde::Deserialize)]
 pub(crate) struct Named {
     pub(crate) id: String,
     pub(crate) name: String,
@@ -125,6 +132,12 @@ pub(crate) struct Named {
 
 impl Named {
     pub(crate) fn read(directory: &Path) -> io::Result<Self> {
-        record::read(directory, CONFIG)
+        // What is just being made has no name yet.
+        std::fs::metadata(directory.join(CONFIG))?;
+        let id = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match record::read(directory, NAME) {
+            Ok(name) => Ok(Self { id, name }),
+            Err(_) => Ok(Self { id, name: Container::read(directory.to_owned())?.config.name }),
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use oci_spec::runtime::Process;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vmm_api::Identity;
 
@@ -138,7 +139,7 @@ impl StateDir {
 
     /// The records of the sandboxes that are alive, oldest first.
     pub fn records(&self) -> Result<Vec<Record>, RecordError> {
-        let mut records: Vec<_> =
+        let mut records: Vec<Record> =
             self.directories()?.iter().filter_map(|directory| read(directory).ok()).collect();
         records.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
         Ok(records)
@@ -146,6 +147,12 @@ impl StateDir {
 
     /// By name, id, or the beginning of an id.
     pub fn find(&self, wanted: &str) -> Result<Record, RecordError> {
+        if is_name(wanted)
+            && let Ok(record) = read::<Record>(&self.directory_of(wanted))
+            && record.state != State::Ending
+        {
+            return Ok(record);
+        }
         let mut records = self.records()?;
         records.retain(|record| record.state != State::Ending);
         if let Some(exact) = records.iter().find(|record| record.name == wanted || record.id == wanted) {
@@ -189,11 +196,11 @@ impl StateDir {
         }
         let _one_at_a_time = self.lock()?;
         // Its supervisor is about to remove it, and began with the record; or it died before it could.
-        if read(&directory).is_err() {
+        if read::<Record>(&directory).is_err() {
             wait_until_let_go(&directory).map_err(unclean)?;
         }
         sweep_one(&directory).map_err(unclean)?;
-        let identity = identity::free(&self.records()?);
+        let identity = identity::free(&self.identities()?);
         match DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(RecordError::NameTaken(name));
@@ -206,6 +213,18 @@ impl StateDir {
     /// The directory of a sandbox by its name, which must be one a record gave.
     pub(crate) fn directory_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Of those whose directories are there.
+    pub(crate) fn identities(&self) -> Result<Vec<Identity>, RecordError> {
+        /// Every start looks at all of these, and at no more of them.
+        #[derive(Deserialize)]
+        struct Holder {
+            identity: Option<Identity>,
+        }
+        let directories = self.directories()?;
+        let identity = |directory: &PathBuf| read::<Holder>(directory).ok()?.identity;
+        Ok(directories.iter().filter_map(identity).collect())
     }
 
     fn directories(&self) -> Result<Vec<PathBuf>, RecordError> {
@@ -321,7 +340,7 @@ fn sweep_one(directory: &Path) -> io::Result<bool> {
     }
 }
 
-fn read(directory: &Path) -> io::Result<Record> {
+fn read<T: DeserializeOwned>(directory: &Path) -> io::Result<T> {
     Ok(serde_json::from_slice(&fs::read(directory.join(RECORD))?)?)
 }
 

@@ -303,6 +303,23 @@ fn containers_are_found_by_name_id_and_the_beginning_of_one() {
 }
 
 #[test]
+fn a_renamed_container_has_its_new_name_and_frees_the_old_one() {
+    let host = fake::Host::new();
+    let containers = containers(&host);
+    let one = containers.create(config("one", fake::CAT)).unwrap().release().unwrap();
+    containers.rename(&one, "other").unwrap();
+    assert_eq!(find(&host, "other").name(), "other");
+    assert!(containers.find("one").is_err());
+    assert!(containers.create(config("other", fake::CAT)).is_err());
+    containers.create(config("one", fake::CAT)).unwrap().release().unwrap();
+    assert_ne!(find(&host, "one").id(), one.id());
+    // A crash of the machine may take a name that was just given.
+    let last = containers.create(config("last", fake::CAT)).unwrap().release().unwrap();
+    fs::write(last.directory().join("name.json"), "").unwrap();
+    assert_eq!(find(&host, "last").id(), last.id());
+}
+
+#[test]
 fn what_a_crash_left_half_made_or_half_removed_is_cleaned_up() {
     let host = fake::Host::new();
     let containers = containers(&host);

@@ -52,7 +52,7 @@ pub async fn build(
         return Ok(there);
     }
     let making = templates.make(&key, shape).map_err(LaunchError::TemplateFiles)?;
-    let identity = identity::free(&state.records()?);
+    let identity = identity::free(&state.identities()?);
     make(making.ok_or(LaunchError::TemplateBusy)?, installation, shape, identity).await?;
     templates.find(&key).map_err(|error| LaunchError::TemplateFiles(std::io::Error::other(error)))
 }
