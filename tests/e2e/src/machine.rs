@@ -14,16 +14,17 @@ const RECORDS: &str = "records";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Each line names one thing; those that come and go by themselves are left out.
-const LOOKS: [(&str, &str); 9] = [
+const LOOKS: [(&str, &str); 10] = [
     (PROCESSES, "ps -eo comm= | grep ^bulkhead | sort || true"),
     ("mounts", "awk '{ print $5 }' /proc/self/mountinfo | sort"),
     (CGROUPS, "find /sys/fs/cgroup -type d | sort"),
     ("network interfaces", "ls /sys/class/net"),
     (
         RECORDS,
-        "ls -A /run/bulkhead 2>/dev/null | grep -v -e ^events -e '^[.]templates' -e '^[.]copies' || true",
+        "ls -A /run/bulkhead 2>/dev/null | grep -v -e ^events -e '^[.]templates' -e '^[.]copies' -e '^[.]seccomp' || true",
     ),
     ("templates in the making", "ls -A /run/bulkhead/.templates 2>/dev/null | grep ^[.]making || true"),
+    ("filters in the making", "ls -A /run/bulkhead/.seccomp 2>/dev/null | grep ^[.] || true"),
     ("copies", "ls -A /run/bulkhead/.copies 2>/dev/null || true"),
     ("containers", "ls -A /var/lib/bulkhead/containers 2>/dev/null || true"),
     ("disks", "ls -A /var/lib/bulkhead/scratch 2>/dev/null || true"),
