@@ -155,7 +155,7 @@ impl StateDir {
         }
         let mut records = self.records()?;
         records.retain(|record| record.state != State::Ending);
-        if let Some(exact) = records.iter().find(|record| record.name == wanted || record.id == wanted) {
+        if let Some(exact) = records.iter().find(|record| record.id == wanted) {
             return Ok(exact.clone());
         }
         let mut beginning =

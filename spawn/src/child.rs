@@ -1,6 +1,6 @@
-//! What takes unsafe code. Between clone3(2), or clone(2), and execve(2), the child has one thread and a copy of this process's memory,
-//! in which others' locks stay as they were. It calls nothing but async-signal-safe functions (signal-safety(7)), and none
-//! that may panic.
+//! What takes unsafe code. Between clone3(2), or clone(2), and execve(2), the child has one thread and a copy of this
+//! process's memory, in which others' locks stay as they were. It calls nothing but async-signal-safe functions
+//! (signal-safety(7)), and none that may panic.
 
 use std::ffi::CStr;
 use std::io;
