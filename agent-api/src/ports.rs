@@ -9,5 +9,8 @@ pub const STREAM_PORT: u32 = 1025;
 /// Host port the agent connects to once it serves the two others, to tell events.
 pub const EVENT_PORT: u32 = 1024;
 
+/// Host port of streams that ask for names: DNS over TCP (RFC 1035 §4.2.2).
+pub const NAME_PORT: u32 = 1025;
+
 /// The host's vsock address, as every guest knows it (virtio 1.3 §5.10.4).
 pub const HOST_CID: u32 = 2;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Disk, End, FdIndex, Launch, PageRange, Place, Resume};
+use crate::{Disk, End, FdIndex, Launch, Net, PageRange, Place, Resume, Share};
 
 /// Chosen by the supervisor; the reply carries it back.
 pub type RequestId = u64;
@@ -29,11 +29,18 @@ pub enum Request {
     Written,
     /// Adds a disk to the running VM; the guest sees it after its agent rescans the PCI bus.
     AddDisk(Disk),
-    /// Adds the place of a disk to a VM that is to be saved: a device the guest's kernel can know before there is a disk. When
-    /// the VM goes on, a disk of its kind and serial takes the place; none leaves it empty.
+    /// Adds a place to a VM that is to be saved: a device the guest's kernel can know before there is a disk, a tap or a file
+    /// server. When the VM goes on, a disk of its kind and serial takes the place; none leaves it empty.
     AddPlace(Place),
     /// Takes a disk away; the agent has removed its PCI device before.
     RemoveDisk { serial: String },
+    /// Adds a network interface to the running VM: in its place, if there is one that is empty, else as a device that the guest
+    /// sees after its agent rescans the PCI bus.
+    AddNet(Net),
+    /// Takes a network interface away, as a disk; one in a place leaves that empty.
+    RemoveNet { name: String },
+    /// Adds a tree of files, as [`AddNet`](Self::AddNet) an interface. It stays for as long as the VM runs.
+    AddShare(Share),
     /// Opens a vsock stream to a port the guest listens on; the reply brings the stream's descriptor.
     Connect { port: u32 },
     /// Lets the guest open vsock streams to this port; each arrives as [`Event::Incoming`]. Any other
@@ -70,6 +77,9 @@ pub enum Reply {
     },
     DiskAdded,
     DiskRemoved,
+    NetAdded,
+    NetRemoved,
+    ShareAdded,
     /// With one descriptor: the supervisor's end of a stream.
     Connected,
     Listening,

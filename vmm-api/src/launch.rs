@@ -77,7 +77,7 @@ pub struct Disk {
     pub device: DiskDevice,
 }
 
-/// The place of a disk that is not there yet.
+/// The place of a disk, or another device's far side, that is not there yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
     /// Of a [`DiskDevice::Block`] with this serial. The guest's kernel is to leave it without a driver while it is empty.
@@ -85,7 +85,58 @@ pub enum Place {
     /// Of the [`DiskDevice::PersistentMemory`], which then is so many bytes long, whatever takes the place: what that has
     /// less reads as zeroes. A multiple of 2 MiB. A driver may have it all the time.
     PersistentMemory { length: u64 },
+    /// Of a [`Net`] with this name, with so many pairs of queues. A driver may have it all the time.
+    Net { name: String, queues: u8 },
+    /// Of a [`Share`] with this tag. A driver may have it all the time; requests wait for the server.
+    Share { tag: String },
 }
+
+/// A network interface of the guest over a tap of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Net {
+    /// What requests call it: 1 to 15 ASCII bytes, unique in this VM.
+    pub name: String,
+    /// The tap's queues, opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR (Linux Documentation/networking/tuntap.rst); each
+    /// is a pair of virtqueues. More than the device of a place has are refused.
+    pub queues: Vec<FdIndex>,
+    /// An open /dev/vhost-net for each queue, which then carries the packets; or none, and the VMM does. With limits, the VMM
+    /// does in any case.
+    pub vhost: Vec<FdIndex>,
+    /// What a device of its own tells the guest. One that takes a place keeps the place's, and the agent sets it.
+    pub mac: [u8; 6],
+    /// Of what the guest sends.
+    pub transmit: Option<RateLimit>,
+    /// Of what the guest receives.
+    pub receive: Option<RateLimit>,
+}
+
+/// Token buckets; what has none is not limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    pub bytes: Option<TokenBucket>,
+    pub packets: Option<TokenBucket>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenBucket {
+    /// How many tokens it holds, full at first.
+    pub size: u64,
+    /// How many come in a second.
+    pub refill: u64,
+}
+
+/// A tree of the host's files, served by another process: virtio-fs (virtio 1.3 §5.11).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// By which the guest mounts it: 1 to 36 ASCII bytes, unique in this VM.
+    pub tag: String,
+    /// A `SOCK_SEQPACKET` socket to the file server: a packet is a FUSE request, or the answer to one (Linux
+    /// include/uapi/linux/fuse.h), of at most [`MAX_FUSE_MESSAGE`] bytes.
+    pub server: FdIndex,
+}
+
+/// The most a FUSE message has, in bytes: 128 KiB of data, and a page for what is before it.
+pub const MAX_FUSE_MESSAGE: usize = (128 << 10) + 4096;
 
 /// As what the guest sees a disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

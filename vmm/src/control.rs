@@ -137,6 +137,7 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
             .map_err(|error| failure(in_words(&error)))
             .and_then(|()| running.add_place(place).map_err(|error| failure(in_words(&error))))
             .map(|()| Reply::DiskAdded),
+        Request::AddNet(_) | Request::RemoveNet { .. } | Request::AddShare(_) => Err(failure("not yet")),
         Request::RemoveDisk { serial } => running
             .devices
             .remove_disk(&running.machine, &serial)

@@ -180,7 +180,7 @@ impl DiskPart {
 pub fn check_place(place: &Place) -> Result<(), DescriptionError> {
     match place {
         Place::Block { serial } => check_serial(serial),
-        Place::PersistentMemory { .. } => Ok(()),
+        Place::PersistentMemory { .. } | Place::Net { .. } | Place::Share { .. } => Ok(()),
     }
 }
 

@@ -260,6 +260,7 @@ impl Running {
                 let (files, _) = add_persistent_memory(empty, self.saving.memory, vm, machine, devices)?;
                 self.file_memory = Some(files);
             }
+            Place::Net { .. } | Place::Share { .. } => {}
         }
         Ok(())
     }

@@ -782,6 +782,1167 @@ impl ::protobuf::Message for AttachDisksResponse {
     }
 }
 
+// @@protoc_insertion_point(message:bulkhead.agent.v1.MountSharesRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct MountSharesRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MountSharesRequest.tag)
+    pub tag: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.MountSharesRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a MountSharesRequest {
+    fn default() -> &'a MountSharesRequest {
+        <MountSharesRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl MountSharesRequest {
+    pub fn new() -> MountSharesRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for MountSharesRequest {
+    const NAME: &'static str = "MountSharesRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.tag = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.tag.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.tag);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.tag.is_empty() {
+            os.write_string(1, &self.tag)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> MountSharesRequest {
+        MountSharesRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.tag.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static MountSharesRequest {
+        static instance: MountSharesRequest = MountSharesRequest {
+            tag: ::std::string::String::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.MountSharesResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct MountSharesResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.MountSharesResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a MountSharesResponse {
+    fn default() -> &'a MountSharesResponse {
+        <MountSharesResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl MountSharesResponse {
+    pub fn new() -> MountSharesResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for MountSharesResponse {
+    const NAME: &'static str = "MountSharesResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> MountSharesResponse {
+        MountSharesResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static MountSharesResponse {
+        static instance: MountSharesResponse = MountSharesResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.SetNetworkRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct SetNetworkRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.SetNetworkRequest.interfaces)
+    pub interfaces: ::std::vec::Vec<Interface>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.SetNetworkRequest.routes)
+    pub routes: ::std::vec::Vec<Route>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.SetNetworkRequest.neighbours)
+    pub neighbours: ::std::vec::Vec<Neighbour>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.SetNetworkRequest.name_relay)
+    pub name_relay: bool,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.SetNetworkRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a SetNetworkRequest {
+    fn default() -> &'a SetNetworkRequest {
+        <SetNetworkRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl SetNetworkRequest {
+    pub fn new() -> SetNetworkRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for SetNetworkRequest {
+    const NAME: &'static str = "SetNetworkRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.interfaces.push(is.read_message()?);
+                },
+                18 => {
+                    self.routes.push(is.read_message()?);
+                },
+                26 => {
+                    self.neighbours.push(is.read_message()?);
+                },
+                32 => {
+                    self.name_relay = is.read_bool()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        for value in &self.interfaces {
+            let len = value.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        };
+        for value in &self.routes {
+            let len = value.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        };
+        for value in &self.neighbours {
+            let len = value.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        };
+        if self.name_relay != false {
+            my_size += 1 + 1;
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        for v in &self.interfaces {
+            ::protobuf::rt::write_message_field_with_cached_size(1, v, os)?;
+        };
+        for v in &self.routes {
+            ::protobuf::rt::write_message_field_with_cached_size(2, v, os)?;
+        };
+        for v in &self.neighbours {
+            ::protobuf::rt::write_message_field_with_cached_size(3, v, os)?;
+        };
+        if self.name_relay != false {
+            os.write_bool(4, self.name_relay)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> SetNetworkRequest {
+        SetNetworkRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.interfaces.clear();
+        self.routes.clear();
+        self.neighbours.clear();
+        self.name_relay = false;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static SetNetworkRequest {
+        static instance: SetNetworkRequest = SetNetworkRequest {
+            interfaces: ::std::vec::Vec::new(),
+            routes: ::std::vec::Vec::new(),
+            neighbours: ::std::vec::Vec::new(),
+            name_relay: false,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.SetNetworkResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct SetNetworkResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.SetNetworkResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a SetNetworkResponse {
+    fn default() -> &'a SetNetworkResponse {
+        <SetNetworkResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl SetNetworkResponse {
+    pub fn new() -> SetNetworkResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for SetNetworkResponse {
+    const NAME: &'static str = "SetNetworkResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> SetNetworkResponse {
+        SetNetworkResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static SetNetworkResponse {
+        static instance: SetNetworkResponse = SetNetworkResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.Interface)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct Interface {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Interface.device)
+    pub device: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Interface.name)
+    pub name: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Interface.mac)
+    pub mac: ::std::vec::Vec<u8>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Interface.mtu)
+    pub mtu: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Interface.addresses)
+    pub addresses: ::std::vec::Vec<Address>,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.Interface.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a Interface {
+    fn default() -> &'a Interface {
+        <Interface as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl Interface {
+    pub fn new() -> Interface {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for Interface {
+    const NAME: &'static str = "Interface";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.device = is.read_uint32()?;
+                },
+                18 => {
+                    self.name = is.read_string()?;
+                },
+                26 => {
+                    self.mac = is.read_bytes()?;
+                },
+                32 => {
+                    self.mtu = is.read_uint32()?;
+                },
+                42 => {
+                    self.addresses.push(is.read_message()?);
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.device != 0 {
+            my_size += ::protobuf::rt::uint32_size(1, self.device);
+        }
+        if !self.name.is_empty() {
+            my_size += ::protobuf::rt::string_size(2, &self.name);
+        }
+        if !self.mac.is_empty() {
+            my_size += ::protobuf::rt::bytes_size(3, &self.mac);
+        }
+        if self.mtu != 0 {
+            my_size += ::protobuf::rt::uint32_size(4, self.mtu);
+        }
+        for value in &self.addresses {
+            let len = value.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        };
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.device != 0 {
+            os.write_uint32(1, self.device)?;
+        }
+        if !self.name.is_empty() {
+            os.write_string(2, &self.name)?;
+        }
+        if !self.mac.is_empty() {
+            os.write_bytes(3, &self.mac)?;
+        }
+        if self.mtu != 0 {
+            os.write_uint32(4, self.mtu)?;
+        }
+        for v in &self.addresses {
+            ::protobuf::rt::write_message_field_with_cached_size(5, v, os)?;
+        };
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> Interface {
+        Interface::new()
+    }
+
+    fn clear(&mut self) {
+        self.device = 0;
+        self.name.clear();
+        self.mac.clear();
+        self.mtu = 0;
+        self.addresses.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static Interface {
+        static instance: Interface = Interface {
+            device: 0,
+            name: ::std::string::String::new(),
+            mac: ::std::vec::Vec::new(),
+            mtu: 0,
+            addresses: ::std::vec::Vec::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.Address)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct Address {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Address.ip)
+    pub ip: ::std::vec::Vec<u8>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Address.prefix_length)
+    pub prefix_length: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Address.broadcast)
+    pub broadcast: ::std::vec::Vec<u8>,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.Address.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a Address {
+    fn default() -> &'a Address {
+        <Address as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl Address {
+    pub fn new() -> Address {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for Address {
+    const NAME: &'static str = "Address";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.ip = is.read_bytes()?;
+                },
+                16 => {
+                    self.prefix_length = is.read_uint32()?;
+                },
+                26 => {
+                    self.broadcast = is.read_bytes()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.ip.is_empty() {
+            my_size += ::protobuf::rt::bytes_size(1, &self.ip);
+        }
+        if self.prefix_length != 0 {
+            my_size += ::protobuf::rt::uint32_size(2, self.prefix_length);
+        }
+        if !self.broadcast.is_empty() {
+            my_size += ::protobuf::rt::bytes_size(3, &self.broadcast);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.ip.is_empty() {
+            os.write_bytes(1, &self.ip)?;
+        }
+        if self.prefix_length != 0 {
+            os.write_uint32(2, self.prefix_length)?;
+        }
+        if !self.broadcast.is_empty() {
+            os.write_bytes(3, &self.broadcast)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> Address {
+        Address::new()
+    }
+
+    fn clear(&mut self) {
+        self.ip.clear();
+        self.prefix_length = 0;
+        self.broadcast.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static Address {
+        static instance: Address = Address {
+            ip: ::std::vec::Vec::new(),
+            prefix_length: 0,
+            broadcast: ::std::vec::Vec::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.Route)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct Route {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.destination)
+    pub destination: ::std::vec::Vec<u8>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.prefix_length)
+    pub prefix_length: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.gateway)
+    pub gateway: ::std::vec::Vec<u8>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.preferred_source)
+    pub preferred_source: ::std::vec::Vec<u8>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.interface)
+    pub interface: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.scope)
+    pub scope: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.protocol)
+    pub protocol: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.table)
+    pub table: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.metric)
+    pub metric: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.flags)
+    pub flags: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.ipv6)
+    pub ipv6: bool,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Route.type)
+    pub type_: u32,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.Route.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a Route {
+    fn default() -> &'a Route {
+        <Route as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl Route {
+    pub fn new() -> Route {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for Route {
+    const NAME: &'static str = "Route";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.destination = is.read_bytes()?;
+                },
+                16 => {
+                    self.prefix_length = is.read_uint32()?;
+                },
+                26 => {
+                    self.gateway = is.read_bytes()?;
+                },
+                34 => {
+                    self.preferred_source = is.read_bytes()?;
+                },
+                42 => {
+                    self.interface = is.read_string()?;
+                },
+                48 => {
+                    self.scope = is.read_uint32()?;
+                },
+                56 => {
+                    self.protocol = is.read_uint32()?;
+                },
+                64 => {
+                    self.table = is.read_uint32()?;
+                },
+                72 => {
+                    self.metric = is.read_uint32()?;
+                },
+                80 => {
+                    self.flags = is.read_uint32()?;
+                },
+                88 => {
+                    self.ipv6 = is.read_bool()?;
+                },
+                96 => {
+                    self.type_ = is.read_uint32()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.destination.is_empty() {
+            my_size += ::protobuf::rt::bytes_size(1, &self.destination);
+        }
+        if self.prefix_length != 0 {
+            my_size += ::protobuf::rt::uint32_size(2, self.prefix_length);
+        }
+        if !self.gateway.is_empty() {
+            my_size += ::protobuf::rt::bytes_size(3, &self.gateway);
+        }
+        if !self.preferred_source.is_empty() {
+            my_size += ::protobuf::rt::bytes_size(4, &self.preferred_source);
+        }
+        if !self.interface.is_empty() {
+            my_size += ::protobuf::rt::string_size(5, &self.interface);
+        }
+        if self.scope != 0 {
+            my_size += ::protobuf::rt::uint32_size(6, self.scope);
+        }
+        if self.protocol != 0 {
+            my_size += ::protobuf::rt::uint32_size(7, self.protocol);
+        }
+        if self.table != 0 {
+            my_size += ::protobuf::rt::uint32_size(8, self.table);
+        }
+        if self.metric != 0 {
+            my_size += ::protobuf::rt::uint32_size(9, self.metric);
+        }
+        if self.flags != 0 {
+            my_size += ::protobuf::rt::uint32_size(10, self.flags);
+        }
+        if self.ipv6 != false {
+            my_size += 1 + 1;
+        }
+        if self.type_ != 0 {
+            my_size += ::protobuf::rt::uint32_size(12, self.type_);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.destination.is_empty() {
+            os.write_bytes(1, &self.destination)?;
+        }
+        if self.prefix_length != 0 {
+            os.write_uint32(2, self.prefix_length)?;
+        }
+        if !self.gateway.is_empty() {
+            os.write_bytes(3, &self.gateway)?;
+        }
+        if !self.preferred_source.is_empty() {
+            os.write_bytes(4, &self.preferred_source)?;
+        }
+        if !self.interface.is_empty() {
+            os.write_string(5, &self.interface)?;
+        }
+        if self.scope != 0 {
+            os.write_uint32(6, self.scope)?;
+        }
+        if self.protocol != 0 {
+            os.write_uint32(7, self.protocol)?;
+        }
+        if self.table != 0 {
+            os.write_uint32(8, self.table)?;
+        }
+        if self.metric != 0 {
+            os.write_uint32(9, self.metric)?;
+        }
+        if self.flags != 0 {
+            os.write_uint32(10, self.flags)?;
+        }
+        if self.ipv6 != false {
+            os.write_bool(11, self.ipv6)?;
+        }
+        if self.type_ != 0 {
+            os.write_uint32(12, self.type_)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> Route {
+        Route::new()
+    }
+
+    fn clear(&mut self) {
+        self.destination.clear();
+        self.prefix_length = 0;
+        self.gateway.clear();
+        self.preferred_source.clear();
+        self.interface.clear();
+        self.scope = 0;
+        self.protocol = 0;
+        self.table = 0;
+        self.metric = 0;
+        self.flags = 0;
+        self.ipv6 = false;
+        self.type_ = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static Route {
+        static instance: Route = Route {
+            destination: ::std::vec::Vec::new(),
+            prefix_length: 0,
+            gateway: ::std::vec::Vec::new(),
+            preferred_source: ::std::vec::Vec::new(),
+            interface: ::std::string::String::new(),
+            scope: 0,
+            protocol: 0,
+            table: 0,
+            metric: 0,
+            flags: 0,
+            ipv6: false,
+            type_: 0,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.Neighbour)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct Neighbour {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Neighbour.ip)
+    pub ip: ::std::vec::Vec<u8>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Neighbour.mac)
+    pub mac: ::std::vec::Vec<u8>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Neighbour.interface)
+    pub interface: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.Neighbour.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a Neighbour {
+    fn default() -> &'a Neighbour {
+        <Neighbour as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl Neighbour {
+    pub fn new() -> Neighbour {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for Neighbour {
+    const NAME: &'static str = "Neighbour";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.ip = is.read_bytes()?;
+                },
+                18 => {
+                    self.mac = is.read_bytes()?;
+                },
+                26 => {
+                    self.interface = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.ip.is_empty() {
+            my_size += ::protobuf::rt::bytes_size(1, &self.ip);
+        }
+        if !self.mac.is_empty() {
+            my_size += ::protobuf::rt::bytes_size(2, &self.mac);
+        }
+        if !self.interface.is_empty() {
+            my_size += ::protobuf::rt::string_size(3, &self.interface);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.ip.is_empty() {
+            os.write_bytes(1, &self.ip)?;
+        }
+        if !self.mac.is_empty() {
+            os.write_bytes(2, &self.mac)?;
+        }
+        if !self.interface.is_empty() {
+            os.write_string(3, &self.interface)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> Neighbour {
+        Neighbour::new()
+    }
+
+    fn clear(&mut self) {
+        self.ip.clear();
+        self.mac.clear();
+        self.interface.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static Neighbour {
+        static instance: Neighbour = Neighbour {
+            ip: ::std::vec::Vec::new(),
+            mac: ::std::vec::Vec::new(),
+            interface: ::std::string::String::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.UpdateRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct UpdateRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.UpdateRequest.container_id)
+    pub container_id: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.UpdateRequest.resources_json)
+    pub resources_json: ::std::vec::Vec<u8>,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.UpdateRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a UpdateRequest {
+    fn default() -> &'a UpdateRequest {
+        <UpdateRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl UpdateRequest {
+    pub fn new() -> UpdateRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for UpdateRequest {
+    const NAME: &'static str = "UpdateRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                18 => {
+                    self.resources_json = is.read_bytes()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        if !self.resources_json.is_empty() {
+            my_size += ::protobuf::rt::bytes_size(2, &self.resources_json);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        if !self.resources_json.is_empty() {
+            os.write_bytes(2, &self.resources_json)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> UpdateRequest {
+        UpdateRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.resources_json.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static UpdateRequest {
+        static instance: UpdateRequest = UpdateRequest {
+            container_id: ::std::string::String::new(),
+            resources_json: ::std::vec::Vec::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.UpdateResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct UpdateResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.UpdateResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a UpdateResponse {
+    fn default() -> &'a UpdateResponse {
+        <UpdateResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl UpdateResponse {
+    pub fn new() -> UpdateResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for UpdateResponse {
+    const NAME: &'static str = "UpdateResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> UpdateResponse {
+        UpdateResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static UpdateResponse {
+        static instance: UpdateResponse = UpdateResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
 // @@protoc_insertion_point(message:bulkhead.agent.v1.DetachDiskRequest)
 #[derive(PartialEq,Clone,Default,Debug)]
 pub struct DetachDiskRequest {
@@ -1756,6 +2917,12 @@ pub struct Rootfs {
     pub layers: ::std::vec::Vec<::std::string::String>,
     // @@protoc_insertion_point(field:bulkhead.agent.v1.Rootfs.scratch)
     pub scratch: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Rootfs.share)
+    pub share: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Rootfs.disk)
+    pub disk: ::protobuf::MessageField<DiskRoot>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.Rootfs.read_only)
+    pub read_only: bool,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.Rootfs.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -1789,6 +2956,15 @@ impl ::protobuf::Message for Rootfs {
                 18 => {
                     self.scratch = is.read_string()?;
                 },
+                26 => {
+                    self.share = is.read_string()?;
+                },
+                34 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.disk)?;
+                },
+                40 => {
+                    self.read_only = is.read_bool()?;
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -1807,6 +2983,16 @@ impl ::protobuf::Message for Rootfs {
         if !self.scratch.is_empty() {
             my_size += ::protobuf::rt::string_size(2, &self.scratch);
         }
+        if !self.share.is_empty() {
+            my_size += ::protobuf::rt::string_size(3, &self.share);
+        }
+        if let Some(v) = self.disk.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
+        if self.read_only != false {
+            my_size += 1 + 1;
+        }
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
@@ -1818,6 +3004,15 @@ impl ::protobuf::Message for Rootfs {
         };
         if !self.scratch.is_empty() {
             os.write_string(2, &self.scratch)?;
+        }
+        if !self.share.is_empty() {
+            os.write_string(3, &self.share)?;
+        }
+        if let Some(v) = self.disk.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(4, v, os)?;
+        }
+        if self.read_only != false {
+            os.write_bool(5, self.read_only)?;
         }
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
@@ -1838,6 +3033,9 @@ impl ::protobuf::Message for Rootfs {
     fn clear(&mut self) {
         self.layers.clear();
         self.scratch.clear();
+        self.share.clear();
+        self.disk.clear();
+        self.read_only = false;
         self.special_fields.clear();
     }
 
@@ -1845,6 +3043,125 @@ impl ::protobuf::Message for Rootfs {
         static instance: Rootfs = Rootfs {
             layers: ::std::vec::Vec::new(),
             scratch: ::std::string::String::new(),
+            share: ::std::string::String::new(),
+            disk: ::protobuf::MessageField::none(),
+            read_only: false,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.DiskRoot)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct DiskRoot {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.DiskRoot.serial)
+    pub serial: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.DiskRoot.file_system)
+    pub file_system: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.DiskRoot.options)
+    pub options: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.DiskRoot.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a DiskRoot {
+    fn default() -> &'a DiskRoot {
+        <DiskRoot as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl DiskRoot {
+    pub fn new() -> DiskRoot {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for DiskRoot {
+    const NAME: &'static str = "DiskRoot";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.serial = is.read_string()?;
+                },
+                18 => {
+                    self.file_system = is.read_string()?;
+                },
+                26 => {
+                    self.options = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.serial.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.serial);
+        }
+        if !self.file_system.is_empty() {
+            my_size += ::protobuf::rt::string_size(2, &self.file_system);
+        }
+        if !self.options.is_empty() {
+            my_size += ::protobuf::rt::string_size(3, &self.options);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.serial.is_empty() {
+            os.write_string(1, &self.serial)?;
+        }
+        if !self.file_system.is_empty() {
+            os.write_string(2, &self.file_system)?;
+        }
+        if !self.options.is_empty() {
+            os.write_string(3, &self.options)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> DiskRoot {
+        DiskRoot::new()
+    }
+
+    fn clear(&mut self) {
+        self.serial.clear();
+        self.file_system.clear();
+        self.options.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static DiskRoot {
+        static instance: DiskRoot = DiskRoot {
+            serial: ::std::string::String::new(),
+            file_system: ::std::string::String::new(),
+            options: ::std::string::String::new(),
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance

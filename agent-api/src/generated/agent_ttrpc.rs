@@ -51,6 +51,16 @@ impl AgentClient {
         ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "AttachDisks", cres);
     }
 
+    pub async fn mount_shares(&self, ctx: ttrpc::context::Context, req: &super::agent::MountSharesRequest) -> ::ttrpc::Result<super::agent::MountSharesResponse> {
+        let mut cres = super::agent::MountSharesResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "MountShares", cres);
+    }
+
+    pub async fn set_network(&self, ctx: ttrpc::context::Context, req: &super::agent::SetNetworkRequest) -> ::ttrpc::Result<super::agent::SetNetworkResponse> {
+        let mut cres = super::agent::SetNetworkResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "SetNetwork", cres);
+    }
+
     pub async fn detach_disk(&self, ctx: ttrpc::context::Context, req: &super::agent::DetachDiskRequest) -> ::ttrpc::Result<super::agent::DetachDiskResponse> {
         let mut cres = super::agent::DetachDiskResponse::new();
         ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "DetachDisk", cres);
@@ -94,6 +104,11 @@ impl AgentClient {
     pub async fn resume(&self, ctx: ttrpc::context::Context, req: &super::agent::ResumeRequest) -> ::ttrpc::Result<super::agent::ResumeResponse> {
         let mut cres = super::agent::ResumeResponse::new();
         ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "Resume", cres);
+    }
+
+    pub async fn update(&self, ctx: ttrpc::context::Context, req: &super::agent::UpdateRequest) -> ::ttrpc::Result<super::agent::UpdateResponse> {
+        let mut cres = super::agent::UpdateResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "Update", cres);
     }
 
     pub async fn stats(&self, ctx: ttrpc::context::Context, req: &super::agent::StatsRequest) -> ::ttrpc::Result<super::agent::StatsResponse> {
@@ -188,6 +203,28 @@ struct AttachDisksMethod {
 impl ::ttrpc::r#async::MethodHandler for AttachDisksMethod {
     async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
         ::ttrpc::async_request_handler!(self, ctx, req, agent, AttachDisksRequest, attach_disks);
+    }
+}
+
+struct MountSharesMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for MountSharesMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, MountSharesRequest, mount_shares);
+    }
+}
+
+struct SetNetworkMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for SetNetworkMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, SetNetworkRequest, set_network);
     }
 }
 
@@ -287,6 +324,17 @@ struct ResumeMethod {
 impl ::ttrpc::r#async::MethodHandler for ResumeMethod {
     async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
         ::ttrpc::async_request_handler!(self, ctx, req, agent, ResumeRequest, resume);
+    }
+}
+
+struct UpdateMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for UpdateMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, UpdateRequest, update);
     }
 }
 
@@ -414,6 +462,12 @@ pub trait Agent: Sync {
     async fn attach_disks(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::AttachDisksRequest) -> ::ttrpc::Result<super::agent::AttachDisksResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/AttachDisks is not supported".to_string())))
     }
+    async fn mount_shares(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::MountSharesRequest) -> ::ttrpc::Result<super::agent::MountSharesResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/MountShares is not supported".to_string())))
+    }
+    async fn set_network(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::SetNetworkRequest) -> ::ttrpc::Result<super::agent::SetNetworkResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/SetNetwork is not supported".to_string())))
+    }
     async fn detach_disk(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::DetachDiskRequest) -> ::ttrpc::Result<super::agent::DetachDiskResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/DetachDisk is not supported".to_string())))
     }
@@ -440,6 +494,9 @@ pub trait Agent: Sync {
     }
     async fn resume(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::ResumeRequest) -> ::ttrpc::Result<super::agent::ResumeResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Resume is not supported".to_string())))
+    }
+    async fn update(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::UpdateRequest) -> ::ttrpc::Result<super::agent::UpdateResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Update is not supported".to_string())))
     }
     async fn stats(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::StatsRequest) -> ::ttrpc::Result<super::agent::StatsResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/Stats is not supported".to_string())))
@@ -490,6 +547,12 @@ pub fn create_agent(service: Arc<dyn Agent + Send + Sync>) -> HashMap<String, ::
     methods.insert("AttachDisks".to_string(),
                     Box::new(AttachDisksMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
 
+    methods.insert("MountShares".to_string(),
+                    Box::new(MountSharesMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("SetNetwork".to_string(),
+                    Box::new(SetNetworkMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
     methods.insert("DetachDisk".to_string(),
                     Box::new(DetachDiskMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
 
@@ -516,6 +579,9 @@ pub fn create_agent(service: Arc<dyn Agent + Send + Sync>) -> HashMap<String, ::
 
     methods.insert("Resume".to_string(),
                     Box::new(ResumeMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("Update".to_string(),
+                    Box::new(UpdateMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
 
     methods.insert("Stats".to_string(),
                     Box::new(StatsMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);

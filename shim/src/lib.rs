@@ -1,0 +1,1 @@
+//! Plugs Bulkhead into others.
