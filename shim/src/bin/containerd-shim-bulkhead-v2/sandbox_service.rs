@@ -1,0 +1,175 @@
+//! containerd's Sandbox API: a pod that is made and kept by calls of its own instead of by a first container.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use containerd_shim_protos::sandbox_api::{
+    CreateSandboxRequest, CreateSandboxResponse, PingRequest, PingResponse, PlatformRequest,
+    PlatformResponse, SandboxMetricsRequest, SandboxMetricsResponse, SandboxStatusRequest,
+    SandboxStatusResponse, ShutdownSandboxRequest, ShutdownSandboxResponse, StartSandboxRequest,
+    StartSandboxResponse, StopSandboxRequest, StopSandboxResponse, WaitSandboxRequest, WaitSandboxResponse,
+};
+use containerd_shim_protos::sandbox_async::{Sandbox as SandboxApi, create_sandbox};
+use containerd_shim_protos::types::platform::Platform;
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Spec, SpecBuilder};
+use protobuf::MessageField;
+use shim::Bundle;
+use ttrpc::r#async::{Service, TtrpcContext};
+
+use crate::calls::{Answer, to_the_end};
+use crate::failure::Failure;
+use crate::tasks::Tasks;
+use crate::timestamp::timestamp;
+
+/// By which the pod's configuration says what it is (CRI).
+const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+
+#[derive(Clone)]
+pub(crate) struct SandboxService {
+    tasks: Arc<Tasks>,
+}
+
+pub(crate) fn services(tasks: &Arc<Tasks>) -> HashMap<String, Service> {
+    create_sandbox(Arc::new(SandboxService { tasks: tasks.clone() }))
+}
+
+#[async_trait]
+impl SandboxApi for SandboxService {
+    async fn create_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: CreateSandboxRequest,
+    ) -> Answer<CreateSandboxResponse> {
+        if self.tasks.sandbox(&request.sandbox_id).is_ok() {
+            let words = format!("sandbox {} exists", request.sandbox_id);
+            return Err(Failure::new(ttrpc::Code::ALREADY_EXISTS, words).into());
+        }
+        let tasks = self.tasks.clone();
+        to_the_end(async move {
+            let id = request.sandbox_id.clone();
+            let path = PathBuf::from(&request.bundle_path);
+            let spec = spec(request).map_err(|error| Failure::invalid(error.to_string()))?;
+            tasks.keep(&id, &Bundle { path, spec }).await?;
+            Ok(CreateSandboxResponse::new())
+        })
+        .await
+    }
+
+    async fn start_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: StartSandboxRequest,
+    ) -> Answer<StartSandboxResponse> {
+        let sandbox = self.tasks.sandbox(&request.sandbox_id)?;
+        if sandbox.process.exited().is_some() {
+            return Err(Failure::precondition("cannot start a stopped sandbox").into());
+        }
+        sandbox.process.set_running();
+        Ok(StartSandboxResponse {
+            pid: sandbox.pid,
+            created_at: MessageField::some(timestamp(sandbox.created)),
+            ..Default::default()
+        })
+    }
+
+    async fn platform(&self, _: &TtrpcContext, _: PlatformRequest) -> Answer<PlatformResponse> {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let platform =
+            Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), ..Default::default() };
+        Ok(PlatformResponse { platform: MessageField::some(platform), ..Default::default() })
+    }
+
+    async fn stop_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: StopSandboxRequest,
+    ) -> Answer<StopSandboxResponse> {
+        let tasks = self.tasks.clone();
+        to_the_end(async move {
+            tasks.stop_sandbox(&request.sandbox_id).await?;
+            Ok(StopSandboxResponse::new())
+        })
+        .await
+    }
+
+    async fn wait_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: WaitSandboxRequest,
+    ) -> Answer<WaitSandboxResponse> {
+        let exited = self.tasks.sandbox(&request.sandbox_id)?.process.stopped().await;
+        Ok(WaitSandboxResponse {
+            exit_status: exited.code,
+            exited_at: MessageField::some(timestamp(exited.at)),
+            ..Default::default()
+        })
+    }
+
+    async fn sandbox_status(
+        &self,
+        _: &TtrpcContext,
+        request: SandboxStatusRequest,
+    ) -> Answer<SandboxStatusResponse> {
+        let sandbox = self.tasks.sandbox(&request.sandbox_id)?;
+        let exited = sandbox.process.exited();
+        // CRI's names of the two states it has.
+        let state = if exited.is_some() { "SANDBOX_NOTREADY" } else { "SANDBOX_READY" };
+        Ok(SandboxStatusResponse {
+            sandbox_id: request.sandbox_id,
+            pid: sandbox.pid,
+            state: state.to_owned(),
+            created_at: MessageField::some(timestamp(sandbox.created)),
+            exited_at: exited.map(|exited| timestamp(exited.at)).into(),
+            ..Default::default()
+        })
+    }
+
+    async fn ping_sandbox(&self, _: &TtrpcContext, _: PingRequest) -> Answer<PingResponse> {
+        Ok(PingResponse::new())
+    }
+
+    async fn shutdown_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: ShutdownSandboxRequest,
+    ) -> Answer<ShutdownSandboxResponse> {
+        let tasks = self.tasks.clone();
+        to_the_end(async move {
+            // One that was never made is shut down as well.
+            if tasks.sandbox(&request.sandbox_id).is_ok() {
+                tasks.stop_sandbox(&request.sandbox_id).await?;
+            }
+            tasks.shut_down_now();
+            Ok(ShutdownSandboxResponse::new())
+        })
+        .await
+    }
+
+    async fn sandbox_metrics(
+        &self,
+        _: &TtrpcContext,
+        request: SandboxMetricsRequest,
+    ) -> Answer<SandboxMetricsResponse> {
+        self.tasks.sandbox(&request.sandbox_id)?;
+        Ok(SandboxMetricsResponse::new())
+    }
+}
+
+/// What a pod is launched by, where nobody wrote a configuration.
+fn spec(request: CreateSandboxRequest) -> Result<Spec, OciSpecError> {
+    let mut network = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network);
+    if !request.netns_path.is_empty() {
+        network = network.path(request.netns_path);
+    }
+    let linux = LinuxBuilder::default().namespaces(vec![network.build()?]).build()?;
+    let mut annotations = request.annotations;
+    annotations.insert(CONTAINER_TYPE.to_owned(), "sandbox".to_owned());
+    SpecBuilder::default().linux(linux).annotations(annotations).mounts(Vec::new()).build()
+}
