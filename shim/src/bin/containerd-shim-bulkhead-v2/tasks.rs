@@ -287,3 +287,6 @@ fn bundle_failure(error: &shim::BundleError) -> Failure {
     };
     Failure::of(code, error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -58,14 +58,18 @@ impl Logger {
 
     /// Leaves it to itself: it ends with its streams.
     pub(super) fn forget(self) {
-        let Self(mut child) = self;
         tokio::spawn(async move {
-            match child.wait().await {
+            match self.ended().await {
                 Ok(status) if status.success() => {}
                 Ok(status) => log::error(format_args!("the logging binary ended with {status}")),
                 Err(error) => log::error(format_args!("the logging binary cannot be waited for: {error}")),
             }
         });
+    }
+
+    pub(super) async fn ended(self) -> io::Result<ExitStatus> {
+        let Self(mut child) = self;
+        child.wait().await
     }
 }
 

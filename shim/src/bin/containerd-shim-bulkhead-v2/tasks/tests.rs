@@ -1,0 +1,526 @@
+//! Against pods that are no sandboxes: what happens in them is what a test says.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use containerd_shim_protos::types::task::Status;
+use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
+use sandbox::{Exit, GuestStats};
+use ttrpc::Code;
+
+use super::*;
+use crate::backend::ProcessBackend;
+
+const PID: u32 = 4711;
+const SIGTERM: u32 = 15;
+const SIGKILL: u32 = 9;
+
+/// What all of a test's fakes write to and look at.
+#[derive(Default)]
+struct World {
+    launched: AtomicUsize,
+    stopped: AtomicUsize,
+    removed: Mutex<Vec<String>>,
+    /// By container id, and exec id behind a slash.
+    processes: Mutex<BTreeMap<String, FakeProcess>>,
+    vm_gone: watch::Sender<bool>,
+    refuses_start: Mutex<Option<Failure>>,
+}
+
+#[derive(Clone)]
+struct Fake(Arc<World>);
+
+struct FakeContainer {
+    world: Arc<World>,
+    id: String,
+}
+
+#[derive(Clone)]
+struct FakeProcess {
+    exit: Arc<watch::Sender<Option<Exit>>>,
+    gone: watch::Receiver<bool>,
+    signals: Arc<Mutex<Vec<(u32, bool)>>>,
+}
+
+impl World {
+    fn process(&self, name: &str) -> FakeProcess {
+        self.processes.lock().unwrap().get(name).cloned().unwrap()
+    }
+
+    fn make(self: &Arc<Self>, name: String) -> Arc<dyn ProcessBackend> {
+        let process = FakeProcess {
+            exit: Arc::new(watch::Sender::new(None)),
+            gone: self.vm_gone.subscribe(),
+            signals: Arc::default(),
+        };
+        self.processes.lock().unwrap().insert(name, process.clone());
+        Arc::new(process)
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.launched.load(Ordering::Relaxed), self.stopped.load(Ordering::Relaxed))
+    }
+}
+
+impl FakeProcess {
+    fn exits(&self, code: u8) {
+        self.exit.send_replace(Some(Exit { code, out_of_memory: false }));
+    }
+}
+
+#[async_trait]
+impl Launch for Fake {
+    async fn launch(&self, _: &str, _: &Bundle) -> Result<Arc<dyn PodBackend>, Failure> {
+        self.0.launched.fetch_add(1, Ordering::Relaxed);
+        self.0.vm_gone.send_replace(false);
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl PodBackend for Fake {
+    fn pid(&self) -> u32 {
+        PID
+    }
+
+    async fn create(&self, new: NewContainer) -> Result<(Arc<dyn ContainerBackend>, Streams), Failure> {
+        if new.id == "refused" {
+            return Err(Failure::invalid("no such thing"));
+        }
+        self.0.make(new.id.clone());
+        Ok((Arc::new(FakeContainer { world: self.0.clone(), id: new.id }), Streams::default()))
+    }
+
+    async fn ended(&self) {
+        let _ = self.0.vm_gone.subscribe().wait_for(|gone| *gone).await;
+    }
+
+    async fn stop(&self) {
+        self.0.stopped.fetch_add(1, Ordering::Relaxed);
+        self.0.vm_gone.send_replace(true);
+    }
+}
+
+#[async_trait]
+impl ContainerBackend for FakeContainer {
+    fn process(&self) -> Arc<dyn ProcessBackend> {
+        Arc::new(self.world.process(&self.id))
+    }
+
+    async fn start(&self) -> Result<(), Failure> {
+        self.world.refuses_start.lock().unwrap().take().map_or(Ok(()), Err)
+    }
+
+    async fn exec(
+        &self,
+        exec_id: &str,
+        _: ProcessSpec,
+        _: sandbox::Stdio,
+    ) -> Result<(Arc<dyn ProcessBackend>, Streams), Failure> {
+        self.start().await?;
+        Ok((self.world.make(format!("{}/{exec_id}", self.id)), Streams::default()))
+    }
+
+    async fn pause(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn resume(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn stats(&self) -> Result<GuestStats, Failure> {
+        Ok(GuestStats::default())
+    }
+
+    async fn update(&self, _: LinuxResources) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn remove(&self) -> Result<(), Failure> {
+        self.world.removed.lock().unwrap().push(self.id.clone());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ProcessBackend for FakeProcess {
+    async fn wait(&self) -> Option<Exit> {
+        let (mut exit, mut gone) = (self.exit.subscribe(), self.gone.clone());
+        tokio::select! {
+            biased;
+            exit = exit.wait_for(Option::is_some) => *exit.unwrap(),
+            _ = gone.wait_for(|gone| *gone) => None,
+        }
+    }
+
+    async fn signal(&self, signal: u32) -> Result<(), Failure> {
+        self.signals.lock().unwrap().push((signal, false));
+        Ok(())
+    }
+
+    async fn signal_all(&self, signal: u32) -> Result<(), Failure> {
+        self.signals.lock().unwrap().push((signal, true));
+        Ok(())
+    }
+
+    async fn resize(&self, _: TerminalSize) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+struct Shim {
+    world: Arc<World>,
+    tasks: Arc<Tasks>,
+    bundles: tempfile::TempDir,
+}
+
+impl Shim {
+    fn new() -> Self {
+        let world = Arc::new(World::default());
+        let launch = Box::new(Fake(world.clone()));
+        let tasks = Arc::new(Tasks::new("default".to_owned(), launch, Events::new("default".to_owned())));
+        Self { world, tasks, bundles: tempfile::tempdir().unwrap() }
+    }
+
+    async fn create(&self, id: &str, annotations: &str) -> Result<u32, Failure> {
+        let bundle = self.bundles.path().join(id);
+        std::fs::create_dir_all(&bundle).unwrap();
+        let config = format!(
+            r#"{{"ociVersion":"1.2.0","process":{{"user":{{"uid":0,"gid":0}},"args":["sh"],"cwd":"/"}},
+            "root":{{"path":"rootfs"}},"linux":{{}},"annotations":{{{annotations}}}}}"#
+        );
+        std::fs::write(bundle.join("config.json"), config).unwrap();
+        self.create_in(id, bundle).await
+    }
+
+    async fn create_in(&self, id: &str, bundle: PathBuf) -> Result<u32, Failure> {
+        let creation = Creation { id: id.to_owned(), bundle, rootfs: Vec::new(), stdio: Stdio::default() };
+        self.tasks.create(creation).await
+    }
+
+    async fn sandbox(&self, id: &str) -> Result<u32, Failure> {
+        self.create(
+            id,
+            r#""io.kubernetes.cri.container-type":"sandbox","io.kubernetes.cri.sandbox-id":"pod""#,
+        )
+        .await
+    }
+
+    async fn member(&self, id: &str) -> Result<u32, Failure> {
+        self.create(
+            id,
+            r#""io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-id":"pod""#,
+        )
+        .await
+    }
+
+    /// Created and started.
+    async fn run(&self, id: &str) -> Arc<Task> {
+        self.create(id, "").await.unwrap();
+        let task = self.tasks.get(id).unwrap();
+        assert_eq!(task.start().await, Ok(PID));
+        task
+    }
+
+    fn status(&self, id: &str) -> Status {
+        let task = self.tasks.get(id).unwrap();
+        task.status(&task.own)
+    }
+
+    fn topics(&self) -> Vec<String> {
+        let topics = self.tasks.events.topics();
+        topics.iter().map(|topic| topic.trim_start_matches("/tasks/").to_owned()).collect()
+    }
+}
+
+fn refused<T>(answer: Result<T, Failure>) -> (Code, String) {
+    let failure = answer.err().unwrap();
+    (failure.code, failure.message)
+}
+
+fn spec() -> ProcessSpec {
+    ProcessSpec::default()
+}
+
+#[tokio::test]
+async fn a_container_lives_from_creation_to_deletion() {
+    let shim = Shim::new();
+    assert_eq!(shim.create("c", "").await, Ok(PID));
+    assert_eq!(shim.status("c"), Status::CREATED);
+    let task = shim.tasks.get("c").unwrap();
+    assert_eq!(task.start().await, Ok(PID));
+    assert_eq!(shim.status("c"), Status::RUNNING);
+    // Several wait, one before the end and one after it.
+    let waiting = tokio::spawn({
+        let task = task.clone();
+        async move { task.own.stopped().await }
+    });
+    shim.world.process("c").exits(3);
+    let exited = waiting.await.unwrap();
+    assert_eq!((exited.code, task.own.stopped().await), (3, exited));
+    assert_eq!(shim.status("c"), Status::STOPPED);
+    let (_, deleted) = shim.tasks.delete("c").await.unwrap();
+    assert_eq!(deleted, exited);
+    assert_eq!(shim.topics(), ["create", "start", "exit", "delete"]);
+    let exit = shim.tasks.events.exits().remove(0);
+    assert_eq!(
+        (exit.container_id.as_str(), exit.id.as_str(), exit.pid, exit.exit_status),
+        ("c", "c", PID, 3)
+    );
+    assert_eq!(shim.world.counts(), (1, 1));
+    assert_eq!(refused(shim.tasks.get("c")), (Code::NOT_FOUND, "container not created".to_owned()));
+}
+
+#[tokio::test]
+async fn what_a_state_does_not_allow_is_refused_in_words_clients_know() {
+    let shim = Shim::new();
+    assert_eq!(refused(shim.tasks.get("c").map(drop)).0, Code::NOT_FOUND);
+    let task = shim.run("c").await;
+    let precondition = |words: &str| (Code::FAILED_PRECONDITION, words.to_owned());
+    assert_eq!(refused(task.start().await), precondition("cannot start a running process"));
+    assert_eq!(refused(task.delete().await), precondition("cannot delete a running process"));
+    assert_eq!(refused(task.resume().await), precondition("cannot resume a running process"));
+    assert_eq!(
+        refused(task.process("e").map(drop)),
+        (Code::NOT_FOUND, "process does not exist e".to_owned())
+    );
+    task.pause().await.unwrap();
+    assert_eq!(shim.status("c"), Status::PAUSED);
+    assert_eq!(refused(task.pause().await), precondition("cannot pause a paused container"));
+    assert_eq!(refused(task.delete().await), precondition("cannot delete a paused process"));
+    assert_eq!(
+        refused(task.exec("e", spec(), Stdio::default())),
+        precondition("cannot exec in a paused state")
+    );
+    task.resume().await.unwrap();
+    shim.world.process("c").exits(0);
+    task.own.stopped().await;
+    assert_eq!(
+        refused(task.kill("", SIGKILL, true).await),
+        (Code::NOT_FOUND, "process already finished".to_owned())
+    );
+    assert_eq!(refused(task.start().await), precondition("cannot start a stopped process"));
+    assert_eq!(refused(task.pause().await), precondition("cannot pause a stopped container"));
+    assert_eq!(
+        refused(task.exec("e", spec(), Stdio::default())),
+        precondition("cannot exec in a stopped state")
+    );
+    assert_eq!(refused(task.stats().await).0, Code::NOT_FOUND);
+    assert_eq!(shim.topics(), ["create", "start", "paused", "resumed", "exit"]);
+}
+
+#[tokio::test]
+async fn an_id_is_taken_once() {
+    let shim = Shim::new();
+    shim.create("c", "").await.unwrap();
+    assert_eq!(refused(shim.create("c", "").await).0, Code::ALREADY_EXISTS);
+    let task = shim.tasks.get("c").unwrap();
+    task.exec("e", spec(), Stdio::default()).unwrap();
+    assert_eq!(refused(task.exec("e", spec(), Stdio::default())), (Code::ALREADY_EXISTS, "id e".to_owned()));
+}
+
+#[tokio::test]
+async fn stats_and_signals_work_before_the_start() {
+    let shim = Shim::new();
+    shim.create("c", "").await.unwrap();
+    let task = shim.tasks.get("c").unwrap();
+    task.stats().await.unwrap();
+    task.kill("", SIGKILL, false).await.unwrap();
+    assert_eq!(*shim.world.process("c").signals.lock().unwrap(), [(SIGKILL, false)]);
+    shim.world.process("c").exits(137);
+    assert_eq!(task.own.stopped().await.code, 137);
+    shim.tasks.delete("c").await.unwrap();
+    assert_eq!(shim.topics(), ["create", "exit", "delete"]);
+}
+
+#[tokio::test]
+async fn one_that_never_started_ends_with_its_deletion() {
+    let shim = Shim::new();
+    shim.create("c", "").await.unwrap();
+    *shim.world.refuses_start.lock().unwrap() = Some(Failure::invalid("no such program"));
+    assert_eq!(refused(shim.tasks.get("c").unwrap().start().await).1, "no such program");
+    let (_, exited) = shim.tasks.delete("c").await.unwrap();
+    assert_eq!(exited.code, 137);
+    assert_eq!(shim.topics(), ["create", "exit", "delete"]);
+    assert_eq!(shim.world.counts(), (1, 1));
+    assert!(shim.tasks.is_idle());
+}
+
+#[tokio::test]
+async fn a_creation_that_fails_leaves_nothing() {
+    let shim = Shim::new();
+    assert_eq!(
+        refused(shim.create("refused", "").await),
+        (Code::INVALID_ARGUMENT, "no such thing".to_owned())
+    );
+    assert_eq!(shim.world.counts(), (1, 1));
+    let nowhere = shim.bundles.path().join("nowhere");
+    let (code, words) = refused(shim.create_in("c", nowhere).await);
+    assert!(code == Code::NOT_FOUND && words.contains("config.json not found"), "{words}");
+    assert!(shim.tasks.is_idle() && shim.topics().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_executed_has_events_and_an_end_of_its_own() {
+    let shim = Shim::new();
+    let task = shim.run("c").await;
+    task.exec("e", spec(), Stdio::default()).unwrap();
+    let process = task.process("e").unwrap();
+    assert_eq!(task.status(&process), Status::CREATED);
+    assert_eq!(refused(task.kill("e", SIGTERM, false).await).0, Code::FAILED_PRECONDITION);
+    assert_eq!(task.start_exec("e").await, Ok(PID));
+    assert_eq!(task.running_exec_ids(), ["e"]);
+    assert_eq!(refused(task.start_exec("e").await).1, "cannot start a running process");
+    assert_eq!(refused(task.delete_exec("e")).1, "cannot delete a running process");
+    shim.world.process("c/e").exits(5);
+    assert_eq!(process.stopped().await.code, 5);
+    assert_eq!(refused(task.kill("e", SIGTERM, false).await).0, Code::NOT_FOUND);
+    assert_eq!(task.delete_exec("e").unwrap().code, 5);
+    assert_eq!(refused(task.process("e").map(drop)).0, Code::NOT_FOUND);
+    assert_eq!(shim.topics(), ["create", "start", "exec-added", "exec-started", "exit"]);
+    let exit = shim.tasks.events.exits().remove(0);
+    assert_eq!((exit.container_id.as_str(), exit.id.as_str(), exit.exit_status), ("c", "e", 5));
+}
+
+#[tokio::test]
+async fn an_exec_that_cannot_start_lets_those_go_who_wait() {
+    let shim = Shim::new();
+    let task = shim.run("c").await;
+    task.exec("e", spec(), Stdio::default()).unwrap();
+    *shim.world.refuses_start.lock().unwrap() = Some(Failure::invalid("no such program"));
+    assert_eq!(refused(task.start_exec("e").await).1, "no such program");
+    assert_eq!(task.process("e").unwrap().stopped().await.code, 255);
+    task.delete_exec("e").unwrap();
+    assert_eq!(shim.topics(), ["create", "start", "exec-added"]);
+}
+
+#[tokio::test]
+async fn a_containers_end_is_told_after_those_of_all_that_was_executed_in_it() {
+    let shim = Shim::new();
+    let task = shim.run("c").await;
+    for id in ["a", "b"] {
+        task.exec(id, spec(), Stdio::default()).unwrap();
+        task.start_exec(id).await.unwrap();
+    }
+    shim.world.process("c").exits(0);
+    // It makes sure that they end, also where they share the pod's processes.
+    while shim.world.process("c").signals.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*shim.world.process("c").signals.lock().unwrap(), [(SIGKILL, true)]);
+    task.exec("late", spec(), Stdio::default()).unwrap();
+    assert_eq!(refused(task.start_exec("late").await).1, "container c init process is not running");
+    for id in ["c/a", "c/b"] {
+        shim.world.process(id).exits(137);
+    }
+    task.own.stopped().await;
+    let ends: Vec<_> = shim.tasks.events.exits().into_iter().map(|exit| exit.id).collect();
+    assert_eq!(ends.last().map(String::as_str), Some("c"));
+    assert_eq!(ends.len(), 3);
+}
+
+#[tokio::test]
+async fn out_of_memory_is_told_before_the_exit() {
+    let shim = Shim::new();
+    let task = shim.run("c").await;
+    shim.world.process("c").exit.send_replace(Some(Exit { code: 137, out_of_memory: true }));
+    task.own.stopped().await;
+    assert_eq!(shim.topics(), ["create", "start", "oom", "exit"]);
+}
+
+#[tokio::test]
+async fn containers_join_and_leave_a_pod() {
+    let shim = Shim::new();
+    assert_eq!(
+        refused(shim.member("a").await),
+        (Code::FAILED_PRECONDITION, "sandbox pod is not running".to_owned())
+    );
+    shim.sandbox("pod").await.unwrap();
+    let keeper = shim.tasks.get("pod").unwrap();
+    keeper.start().await.unwrap();
+    for id in ["a", "b"] {
+        assert_eq!(shim.member(id).await, Ok(PID));
+        shim.tasks.get(id).unwrap().start().await.unwrap();
+    }
+    assert_eq!(shim.world.counts(), (1, 0));
+    for id in ["a", "b"] {
+        shim.world.process(id).exits(0);
+        shim.tasks.get(id).unwrap().own.stopped().await;
+        shim.tasks.delete(id).await.unwrap();
+    }
+    // The pod is kept for those that come.
+    assert_eq!(shim.world.counts(), (1, 0));
+    shim.member("c").await.unwrap();
+    shim.tasks.delete("c").await.unwrap();
+    keeper.kill("", SIGTERM, false).await.unwrap();
+    assert_eq!(keeper.own.stopped().await.code, 0);
+    shim.tasks.delete("pod").await.unwrap();
+    assert_eq!(shim.world.counts(), (1, 1));
+    assert_eq!(*shim.world.removed.lock().unwrap(), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_pods_keeper_ends_as_the_process_would_whose_place_it_has() {
+    for (signal, code) in [(SIGKILL, 137), (SIGTERM, 0), (2, 0)] {
+        let shim = Shim::new();
+        shim.sandbox("pod").await.unwrap();
+        let keeper = shim.tasks.get("pod").unwrap();
+        keeper.start().await.unwrap();
+        keeper.kill("", 1, false).await.unwrap();
+        assert_eq!(shim.status("pod"), Status::RUNNING);
+        keeper.kill("", signal, true).await.unwrap();
+        assert_eq!(keeper.own.stopped().await.code, code);
+        assert_eq!(shim.tasks.events.exits().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn when_the_vm_dies_each_task_has_exited_once() {
+    let shim = Shim::new();
+    shim.sandbox("pod").await.unwrap();
+    shim.tasks.get("pod").unwrap().start().await.unwrap();
+    shim.member("a").await.unwrap();
+    let task = shim.tasks.get("a").unwrap();
+    task.start().await.unwrap();
+    task.exec("e", spec(), Stdio::default()).unwrap();
+    task.start_exec("e").await.unwrap();
+    shim.world.vm_gone.send_replace(true);
+    for id in ["pod", "a"] {
+        assert_eq!(shim.tasks.get(id).unwrap().own.stopped().await.code, 137);
+        shim.tasks.delete(id).await.unwrap();
+    }
+    let mut ends: Vec<_> =
+        shim.tasks.events.exits().into_iter().map(|exit| (exit.id, exit.exit_status)).collect();
+    ends.sort();
+    assert_eq!(ends, [("a", 137), ("e", 137), ("pod", 137)].map(|(id, code)| (id.to_owned(), code)));
+    assert_eq!(shim.world.counts(), (1, 1));
+}
+
+#[tokio::test]
+async fn a_shim_is_shut_down_when_no_task_is_left() {
+    let shim = Shim::new();
+    shim.create("c", "").await.unwrap();
+    shim.tasks.shut_down();
+    assert!(!*shim.tasks.shut_down.borrow());
+    shim.tasks.delete("c").await.unwrap();
+    shim.tasks.shut_down();
+    shim.tasks.done().await;
+}
+
+#[tokio::test]
+async fn a_sandbox_is_kept_without_a_task_by_the_sandbox_api() {
+    let shim = Shim::new();
+    let bundle = Bundle { path: shim.bundles.path().to_owned(), spec: oci_spec::runtime::Spec::default() };
+    shim.tasks.keep("pod", &bundle).await.unwrap();
+    let sandbox = shim.tasks.sandbox("pod").unwrap();
+    assert_eq!((sandbox.pid, shim.tasks.is_idle()), (PID, false));
+    shim.member("a").await.unwrap();
+    let task = shim.tasks.get("a").unwrap();
+    task.start().await.unwrap();
+    shim.tasks.stop_sandbox("pod").await.unwrap();
+    assert_eq!(task.own.stopped().await.code, 137);
+    shim.tasks.delete("a").await.unwrap();
+    assert!(shim.tasks.is_idle());
+    assert_eq!(refused(shim.tasks.sandbox("other").map(drop)).0, Code::NOT_FOUND);
+}
