@@ -9,6 +9,7 @@ pub mod chain;
 pub mod device;
 #[cfg(test)]
 pub(crate) mod mock_driver;
+pub mod net;
 pub mod pci;
 pub mod pmem;
 pub mod queue_thread;

@@ -13,11 +13,12 @@ use super::forbidden;
 /// A kind of thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thread {
-    /// Serves the supervisor, and starts the threads of disks added to the running VM.
+    /// Serves the supervisor, and starts the threads of devices added to the running VM.
     Main,
     Vcpu,
     Balloon,
     Blk,
+    Net,
     Pmem,
     Rng,
     Vsock,
@@ -31,6 +32,7 @@ impl Thread {
             Self::Vcpu => "vcpu",
             Self::Balloon => "balloon",
             Self::Blk => "blk",
+            Self::Net => "net",
             Self::Pmem => "pmem",
             Self::Rng => "rng",
             Self::Vsock => "vsock",
@@ -39,12 +41,13 @@ impl Thread {
 
     fn allowed(self) -> &'static [&'static [Call]] {
         match self {
-            // A thread keeps the filters of the one that started it: what a disk's thread may do, the main
-            // thread has to be allowed too.
-            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK],
+            // A thread keeps the filters of the one that started it: what a disk's or an interface's thread may do,
+            // the main thread has to be allowed too.
+            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK, allowed::NET],
             Self::Vcpu => &[allowed::EVERY_THREAD, allowed::VCPU],
             Self::Balloon => &[allowed::EVERY_THREAD, allowed::BALLOON],
             Self::Blk => &[allowed::EVERY_THREAD, allowed::BLK],
+            Self::Net => &[allowed::EVERY_THREAD, allowed::NET],
             Self::Pmem => &[allowed::EVERY_THREAD, allowed::PMEM],
             Self::Rng => &[allowed::EVERY_THREAD, allowed::RNG],
             Self::Vsock => &[allowed::EVERY_THREAD, allowed::VSOCK],
