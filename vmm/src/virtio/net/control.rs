@@ -34,6 +34,8 @@ pub(super) fn serve(
         let head = chain.head_index();
         let written = Buffers::of(chain, memory).map_or(0, |Buffers { readable, writable }| {
             let is_done = match readable.copy_out() {
+                // Who cannot be told does not get what it wants.
+                _ if writable.is_empty() => false,
                 Some([CLASS_MQ, VQ_PAIRS_SET, low, high]) => set_pairs(u16::from_le_bytes([low, high])),
                 _ => false,
             };

@@ -10,6 +10,9 @@ const SECOND: u128 = 1_000_000_000;
 /// each frame.
 const WAITED_FOR: u64 = 1000;
 
+/// What is waited at a time where the clock cannot say for how long it would be.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// A limit of one direction.
 #[derive(Default)]
 pub(super) struct Limiter {
@@ -24,14 +27,15 @@ impl Limiter {
         Self { bytes: bucket(bytes), frames: bucket(packets) }
     }
 
-    /// How long the next frame has to wait.
-    pub(super) fn wait(&mut self, now: impl FnOnce() -> Instant) -> Option<Duration> {
+    /// Until when the next frame has to wait.
+    pub(super) fn wait(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         if self.bytes.is_none() && self.frames.is_none() {
             return None;
         }
         let now = now();
         let buckets = [&mut self.bytes, &mut self.frames];
-        buckets.into_iter().flatten().filter_map(|bucket| bucket.wait(now)).max()
+        let wait = buckets.into_iter().flatten().filter_map(|bucket| bucket.wait(now)).max()?;
+        Some(now.checked_add(wait).unwrap_or(now + LONGEST))
     }
 
     /// A frame of so many bytes went.
@@ -108,8 +112,8 @@ mod tests {
     fn frames_in(limiter: &mut Limiter, length: usize, start: Instant, time: Duration) -> u64 {
         let (mut now, mut frames) = (start, 0);
         loop {
-            while let Some(wait) = limiter.wait(|| now) {
-                now += wait;
+            while let Some(until) = limiter.wait(|| now) {
+                now = until;
             }
             if now >= start + time {
                 return frames;
@@ -149,9 +153,10 @@ mod tests {
         let mut limiter = limiter(Some((10, 1000)), None, start);
         assert_eq!(limiter.wait(|| start), None);
         limiter.take(1010);
-        let wait = limiter.wait(|| start).unwrap();
+        let until = limiter.wait(|| start).unwrap();
+        let wait = until - start;
         assert!(wait > Duration::from_secs(1) && wait < Duration::from_millis(1003), "{wait:?}");
-        assert_eq!(limiter.wait(|| start + wait), None);
+        assert_eq!(limiter.wait(|| until), None);
     }
 
     #[test]

@@ -14,13 +14,21 @@ mod driver;
 mod features;
 mod frame;
 mod handle;
+#[cfg(test)]
+mod hostile_tests;
 mod limit;
 #[cfg(test)]
 mod mock_tap;
 mod pair;
+#[cfg(test)]
+mod pairs_tests;
 mod pieces;
+#[cfg(test)]
+mod place_tests;
 mod port;
 mod receive;
+#[cfg(test)]
+mod rig;
 mod ring;
 mod tap;
 #[cfg(test)]

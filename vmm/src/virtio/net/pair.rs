@@ -1,6 +1,6 @@
 //! A pair of queues, and when each of the two is served next.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use virtio_queue::Error;
 
@@ -26,8 +26,8 @@ pub(super) enum Turn {
     Tap,
     /// When the guest rings.
     Doorbell,
-    /// When so much time has gone.
-    Later(Duration),
+    /// When it is so late.
+    Later(Instant),
 }
 
 /// Of both directions.
@@ -59,7 +59,7 @@ impl Pair {
                 Sent::All => Turn::Doorbell,
                 Sent::Enough => Turn::Now,
                 Sent::Full => Turn::Tap,
-                Sent::TooMuch(wait) => Turn::Later(wait),
+                Sent::TooMuch(until) => Turn::Later(until),
             };
         }
         if self.receive == Turn::Now {
@@ -71,7 +71,7 @@ impl Pair {
                 Received::All => Turn::Tap,
                 Received::Enough => Turn::Now,
                 Received::NoBuffers => Turn::Doorbell,
-                Received::TooMuch(wait) => Turn::Later(wait),
+                Received::TooMuch(until) => Turn::Later(until),
                 Received::NoTap => return Ok(false),
             };
         }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use virtio_queue::Error;
 
@@ -57,7 +57,7 @@ pub(super) enum Received {
     Enough,
     /// The driver rings when there are buffers.
     NoBuffers,
-    TooMuch(Duration),
+    TooMuch(Instant),
     /// The tap is no more.
     NoTap,
 }
@@ -98,8 +98,8 @@ impl Receiver {
     fn receive(&mut self, tap: &dyn Carrier, limiter: &mut Limiter) -> Result<Received, Error> {
         let mut bytes = 0;
         for _ in 0..BATCH {
-            if let Some(wait) = limiter.wait(Instant::now) {
-                return Ok(Received::TooMuch(wait));
+            if let Some(until) = limiter.wait(Instant::now) {
+                return Ok(Received::TooMuch(until));
             }
             if !self.look_ahead()? {
                 return Ok(Received::NoBuffers);

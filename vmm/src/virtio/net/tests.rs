@@ -1,96 +1,14 @@
-//! The device driven through its transport, between a driver and a network that keep the rules, or do not.
+//! The device driven through its transport, between a driver and a network that keep the rules.
 
 #![allow(clippy::cast_possible_truncation, reason = "a test panics where it is wrong")]
 
-use std::sync::Arc;
-
-use proptest::prelude::*;
-use vm_memory::GuestMemoryMmap;
 use vmm_api::{RateLimit, TokenBucket};
 
+use super::PLACE_MAC;
 use super::features::*;
 use super::frame::{HEADER, MOST};
-use super::mock_tap::{Network, mock_tap};
-use super::{FarSide, Net, NetHandle, PLACE_MAC};
-use crate::ending::Ending;
-use crate::hold::Hold;
-use crate::pci::Slot;
+use super::rig::*;
 use crate::virtio::mock_driver::*;
-use crate::virtio::queue_thread::ThreadPlan;
-
-const RX: u16 = 0;
-const TX: u16 = 1;
-
-/// Where the driver keeps frames in guest memory.
-const OUT: u64 = 0x20_0000;
-const IN: u64 = 0x40_0000;
-
-const USUAL: u64 = F_VERSION_1 | F_EVENT_IDX | F_INDIRECT | ALWAYS;
-
-struct Rig {
-    machine: MockMachine,
-    slot: Slot,
-    handle: NetHandle,
-}
-
-/// A place.
-fn rig(pairs: u8) -> Rig {
-    rig_on(MockMachine::new(), pairs)
-}
-
-fn rig_on(machine: MockMachine, pairs: u8) -> Rig {
-    let ending = Arc::new(Ending::new().unwrap());
-    let plan = ThreadPlan { name: "net".to_owned(), confine: || Ok(()), ending };
-    let (net, handle) = Net::new(PLACE_MAC, pairs, plan).unwrap();
-    let slot = machine.add(net);
-    Rig { machine, slot, handle }
-}
-
-impl Rig {
-    fn driver(&self, features: u64, queues: &[u16]) -> MockDriver<'_> {
-        let mut driver = MockDriver::bind(&self.machine, self.slot);
-        driver.start(features, queues);
-        driver
-    }
-
-    fn fill(&self) -> Network {
-        self.fill_limited(None, None)
-    }
-
-    fn fill_limited(&self, transmit: Option<RateLimit>, receive: Option<RateLimit>) -> Network {
-        let (tap, network) = mock_tap();
-        self.handle.fill(FarSide { carriers: vec![tap], transmit, receive }).unwrap();
-        network
-    }
-}
-
-/// A frame with its header, different for each seed.
-fn frame(seed: u8, length: usize) -> Vec<u8> {
-    let mut frame = vec![0; HEADER];
-    frame.extend((0..length).map(|at| (at as u8).wrapping_mul(7).wrapping_add(seed)));
-    frame
-}
-
-/// The frame as the guest sees it.
-fn in_buffers(count: u16, mut frame: Vec<u8>) -> Vec<u8> {
-    frame[10..12].copy_from_slice(&count.to_le_bytes());
-    frame
-}
-
-fn transmit(driver: &mut MockDriver<'_>, frame: &[u8]) {
-    driver.write_memory(OUT, frame);
-    let head = driver.push(TX, &[(OUT, frame.len() as u32, false)]);
-    driver.ring(TX);
-    assert_eq!(driver.wait_used(TX), (head, 0));
-}
-
-/// Makes buffers of a length available, side by side.
-fn offer(driver: &mut MockDriver<'_>, count: u64, length: u32) {
-    for index in 0..count {
-        driver.push(RX, &[(IN + index * u64::from(length), length, true)]);
-    }
-    driver.ring(RX);
-}
 
 #[test]
 fn the_guest_is_told_of_mac_offloads_and_pairs() {
@@ -293,64 +211,6 @@ fn the_driver_chooses_when_it_is_called() {
 }
 
 #[test]
-fn a_place_takes_frames_and_keeps_buffers_until_there_is_a_tap() {
-    let rig = rig(1);
-    let mut driver = rig.driver(USUAL, &[16, 16]);
-    offer(&mut driver, 2, 1500);
-    for seed in 0..40 {
-        transmit(&mut driver, &frame(seed, 100));
-    }
-    let network = rig.fill();
-    assert_eq!(*network.asked.offloads.lock().unwrap(), [USUAL]);
-    network.send(&frame(1, 100));
-    assert_eq!(driver.wait_used(RX).1, 112);
-    transmit(&mut driver, &frame(2, 100));
-    assert_eq!(network.receive(), frame(2, 100));
-    // It goes, and another comes.
-    rig.handle.empty();
-    transmit(&mut driver, &frame(3, 100));
-    let other = rig.fill();
-    transmit(&mut driver, &frame(4, 100));
-    assert_eq!(other.receive(), frame(4, 100));
-    other.send(&frame(5, 100));
-    assert_eq!(driver.wait_used(RX).1, 112);
-    assert_eq!(driver.read_memory(IN + 1500, 112), in_buffers(1, frame(5, 100)));
-}
-
-#[test]
-fn what_stood_at_a_full_tap_goes_on_when_that_is_gone() {
-    for taken_away in [true, false] {
-        let rig = rig(1);
-        let network = rig.fill();
-        let mut driver = rig.driver(USUAL, &[16, 16]);
-        let long = frame(9, 60_000);
-        driver.write_memory(OUT, &long);
-        for _ in 0..16 {
-            driver.push(TX, &[(OUT, long.len() as u32, false)]);
-        }
-        driver.ring(TX);
-        driver.wait_used(TX);
-        if taken_away {
-            rig.handle.empty();
-        } else {
-            drop(network);
-        }
-        (1..16).for_each(|_| assert_eq!(driver.wait_used(TX).1, 0));
-    }
-}
-
-#[test]
-fn a_driver_that_comes_after_the_tap_says_what_it_takes() {
-    let rig = rig(1);
-    let network = rig.fill();
-    let mut driver = rig.driver(F_VERSION_1, &[16, 16]);
-    transmit(&mut driver, &frame(1, 100));
-    driver.start(USUAL, &[16, 16]);
-    transmit(&mut driver, &frame(1, 100));
-    assert_eq!(*network.asked.offloads.lock().unwrap(), [0, F_VERSION_1, USUAL]);
-}
-
-#[test]
 fn what_is_limited_waits_and_nothing_is_lost() {
     let bucket = |size, refill| Some(TokenBucket { size, refill });
     for limit in [
@@ -385,107 +245,23 @@ fn what_is_limited_waits_and_nothing_is_lost() {
 }
 
 #[test]
-fn hostile_frames_are_given_back_and_go_nowhere() {
+fn a_direction_that_waits_for_its_time_gets_it_while_the_other_is_busy() {
     let rig = rig(1);
-    let network = rig.fill();
+    let limit = RateLimit { packets: Some(TokenBucket { size: 1, refill: 20 }), bytes: None };
+    let network = rig.fill_limited(None, Some(limit));
     let mut driver = rig.driver(USUAL, &[16, 16]);
-    let far = MEMORY as u64;
-    let chains: &[&[(u64, u32, bool)]] = &[
-        &[(OUT, 0, false)],
-        &[(OUT, 11, false)],
-        &[(OUT, 12, false)],
-        &[(OUT, 112, true)],
-        &[(OUT, 12, false), (OUT, 100, true)],
-        &[(OUT, MOST as u32 + 1, false)],
-        &[(OUT, 40_000, false), (OUT, 40_000, false)],
-        &[(OUT, u32::MAX, false)],
-        &[(far, 112, false)],
-        &[(far - 50, 112, false)],
-        &[(u64::MAX - 10, 112, false)],
-        &[(OUT, 12, false), (u64::MAX, 1, false)],
-    ];
-    for chain in chains {
-        let head = driver.push(TX, chain);
-        driver.ring(TX);
-        assert_eq!(driver.wait_used(TX), (head, 0), "{chain:x?}");
+    offer(&mut driver, 4, 1500);
+    (0..4).for_each(|seed| network.send(&frame(seed, 100)));
+    let mut received = 0;
+    for _ in 0..10_000_000 {
+        transmit(&mut driver, &frame(1, 100));
+        network.receive();
+        received += u32::from(driver.take_used(RX).is_some());
+        if received == 4 {
+            return;
+        }
     }
-    // One that loops is too long, or as long as the queue.
-    driver.set_descriptor(TX, 0, OUT, 40_000, NEXT, 0);
-    driver.make_available(TX, 0);
-    driver.ring(TX);
-    assert_eq!(driver.wait_used(TX), (0, 0));
-    // An indirect table of more pieces than the kernel takes.
-    let table = 0x60_0000;
-    for index in 0..2000u64 {
-        driver.write_descriptor(table + 16 * index, OUT, 1, NEXT, index as u16 + 1);
-    }
-    driver.set_descriptor(TX, 0, table, 2000 * 16, INDIRECT, 0);
-    driver.make_available(TX, 0);
-    driver.ring(TX);
-    assert_eq!(driver.wait_used(TX), (0, 0));
-    transmit(&mut driver, &frame(1, 100));
-    assert_eq!(network.receive(), frame(1, 100));
-}
-
-#[test]
-fn buffers_that_are_none_ask_for_a_reset_and_a_reset_heals() {
-    let far = MEMORY as u64;
-    let chains: &[&[(u64, u32, bool)]] = &[
-        &[(IN, 11, true)],
-        &[(IN, 0, true)],
-        &[(IN, 1500, false)],
-        &[(IN, 1500, true), (IN, 10, false)],
-        &[(far - 10, 1500, true)],
-        &[(u64::MAX, 1500, true)],
-    ];
-    let rig = rig(1);
-    let network = rig.fill();
-    let mut driver = rig.driver(USUAL, &[16, 16]);
-    for chain in chains {
-        driver.push(RX, chain);
-        driver.ring(RX);
-        driver.wait_needs_reset();
-        driver.start(USUAL, &[16, 16]);
-    }
-    for queue in [RX, TX] {
-        driver.set_available_index(queue, 17);
-        driver.ring(queue);
-        driver.wait_needs_reset();
-        driver.start(USUAL, &[16, 16]);
-        driver.make_available(queue, 0xffff);
-        driver.ring(queue);
-        driver.wait_needs_reset();
-        driver.start(USUAL, &[16, 16]);
-    }
-    offer(&mut driver, 1, 1500);
-    network.send(&frame(1, 100));
-    assert_eq!(driver.wait_used(RX).1, 112);
-}
-
-#[test]
-fn a_chain_with_a_loop_is_a_buffer_that_ends() {
-    let rig = rig(1);
-    let network = rig.fill();
-    let mut driver = rig.driver(USUAL, &[16, 16]);
-    driver.set_descriptor(RX, 0, IN, 1500, NEXT | WRITE, 0);
-    driver.make_available(RX, 0);
-    driver.ring(RX);
-    network.send(&frame(1, 100));
-    assert_eq!(driver.wait_used(RX), (0, 112));
-}
-
-#[test]
-fn frames_of_the_network_that_are_none_are_lost() {
-    let rig = rig(1);
-    let network = rig.fill();
-    let mut driver = rig.driver(USUAL, &[64, 16]);
-    offer(&mut driver, 64, 2048);
-    network.send(&[1; HEADER - 1]);
-    network.send(&vec![1; MOST + 1]);
-    network.send(&vec![1; MOST + 9000]);
-    network.send(&frame(1, 100));
-    assert_eq!(driver.wait_used(RX).1, 112);
-    assert_eq!(driver.read_memory(IN, 112), in_buffers(1, frame(1, 100)));
+    panic!("{received} of 4 frames came");
 }
 
 #[test]
@@ -501,92 +277,4 @@ fn after_a_reset_the_device_touches_memory_no_more() {
     rig.machine.pci.remove(rig.slot);
     assert_eq!(driver.read_memory(IN, 3000), [0x55; 3000]);
     assert_eq!(rig.machine.config(rig.slot.number(), 0, 4), 0xffff_ffff);
-}
-
-/// Once around the rings and more, both ways.
-fn use_it(driver: &mut MockDriver<'_>, network: &Network, times: u8) {
-    for seed in 0..times {
-        transmit(driver, &frame(seed, 80));
-        assert_eq!(network.receive(), frame(seed, 80));
-        network.send(&frame(seed, 90));
-        assert_eq!(driver.wait_used(RX).1, 102);
-        let at = IN + u64::from(seed % 8) * 1500;
-        assert_eq!(driver.read_memory(at, 102), in_buffers(1, frame(seed, 90)));
-        driver.push(RX, &[(at, 1500, true)]);
-        driver.ring(RX);
-    }
-}
-
-#[test]
-fn a_driver_goes_on_where_it_was_with_a_place_and_later_with_another_tap() {
-    for features in [F_VERSION_1, USUAL] {
-        let first = rig(1);
-        let network = first.fill();
-        let mut driver = first.driver(features, &[16, 16]);
-        offer(&mut driver, 8, 1500);
-        use_it(&mut driver, &network, 24);
-        let (state, _hold) = first.machine.pci.save();
-        let memory: GuestMemoryMmap = first.machine.memory.clone();
-        let second = rig_on(MockMachine::with_memory(memory), 1);
-        second.machine.pci.restore(&state).unwrap();
-        let mut driver = driver.moved_to(&second.machine);
-        transmit(&mut driver, &frame(1, 100));
-        let network = second.fill();
-        assert_eq!(*network.asked.offloads.lock().unwrap(), [features]);
-        use_it(&mut driver, &network, 40);
-    }
-}
-
-#[test]
-fn a_device_that_was_held_goes_on() {
-    let rig = rig(1);
-    let network = rig.fill();
-    let mut driver = rig.driver(USUAL, &[16, 16]);
-    offer(&mut driver, 8, 1500);
-    use_it(&mut driver, &network, 8);
-    let (_, holds) = rig.machine.pci.save();
-    network.send(&frame(77, 90));
-    holds.into_iter().for_each(Hold::go_on);
-    assert_eq!(driver.wait_used(RX).1, 102);
-    driver.push(RX, &[(IN, 1500, true)]);
-    assert_eq!(driver.read_memory(IN, 102), in_buffers(1, frame(77, 90)));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn no_descriptor_table_stops_the_device(
-        descriptors in prop::collection::vec(
-            (
-                prop_oneof![Just(OUT), Just(IN), 0..MEMORY as u64, any::<u64>()],
-                prop_oneof![Just(12u32), Just(1500), 0..4096u32, any::<u32>()],
-                0u16..8,
-                0u16..20,
-            ),
-            16,
-        ),
-        heads in prop::collection::vec((0u16..2, 0u16..20), 1..16),
-    ) {
-        let rig = rig(1);
-        let network = rig.fill();
-        let mut driver = rig.driver(USUAL, &[16, 16]);
-        for (index, (address, length, flags, next)) in (0..).zip(descriptors) {
-            driver.set_descriptor(RX, index, address, length, flags, next);
-            driver.set_descriptor(TX, index, address, length, flags, next);
-        }
-        for (queue, head) in heads {
-            driver.make_available(queue, head);
-        }
-        for seed in 0..4 {
-            network.send(&frame(seed, 300));
-        }
-        driver.ring(RX);
-        driver.ring(TX);
-        rig.handle.empty();
-        driver.start(F_VERSION_1, &[16, 16]);
-        let network = rig.fill();
-        transmit(&mut driver, &frame(1, 100));
-        prop_assert_eq!(network.receive(), frame(1, 100));
-    }
 }

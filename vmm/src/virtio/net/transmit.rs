@@ -1,7 +1,7 @@
 //! Frames from the guest to the tap (virtio 1.3 §5.1.6.2).
 
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use virtio_queue::{DescriptorChain, Error};
 use vm_memory::GuestMemoryMmap;
@@ -28,7 +28,7 @@ pub(super) enum Sent {
     Enough,
     /// The tap takes no more for now.
     Full,
-    TooMuch(Duration),
+    TooMuch(Instant),
 }
 
 impl Transmitter {
@@ -60,8 +60,8 @@ impl Transmitter {
 
     fn send(&mut self, tap: Option<&dyn Carrier>, limiter: &mut Limiter) -> Result<Sent, Error> {
         for _ in 0..BATCH {
-            if let Some(wait) = limiter.wait(Instant::now) {
-                return Ok(Sent::TooMuch(wait));
+            if let Some(until) = limiter.wait(Instant::now) {
+                return Ok(Sent::TooMuch(until));
             }
             let Some(chain) = self.ring.next_chain()? else {
                 if self.ring.await_doorbell()? {

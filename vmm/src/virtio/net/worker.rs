@@ -36,6 +36,8 @@ pub(super) struct Worker {
     commands: Commands<Command>,
     wake: Arc<EventFd>,
     timer: OwnedFd,
+    /// When the timer goes off.
+    alarm: Option<Instant>,
     /// The queues of the tap; a place has none.
     ports: Vec<Port>,
     limits: Limits,
@@ -53,7 +55,8 @@ impl Worker {
         {
             epoll.ctl(ControlOperation::Add, descriptor, EpollEvent::new(EventSet::IN, source.token()))?;
         }
-        Ok(Self { epoll, commands, wake, timer, ports: Vec::new(), limits: Limits::default(), driver: None })
+        let (ports, limits) = (Vec::new(), Limits::default());
+        Ok(Self { epoll, commands, wake, timer, alarm: None, ports, limits, driver: None })
     }
 
     /// Works until the device is dropped.
@@ -80,7 +83,9 @@ impl Worker {
                 // A counter that was drained already is no error.
                 (Source::Commands, _) => drop(self.wake.read()),
                 (Source::Timer, driver) => {
+                    // One that was set anew has nothing to read.
                     let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+                    self.alarm = None;
                     driver.iter_mut().for_each(Driver::time_has_gone);
                 }
                 (Source::Port(_), _) if event.event_set().intersects(EventSet::ERROR | EventSet::HANG_UP) => {
@@ -195,14 +200,17 @@ impl Worker {
     }
 
     /// For the queue that waits the shortest time, if one does.
-    fn set_timer(&self) -> io::Result<()> {
-        let waits = self.turns().filter_map(|turn| match turn {
-            Turn::Later(wait) => Some(wait),
+    fn set_timer(&mut self) -> io::Result<()> {
+        let alarms = self.turns().filter_map(|turn| match turn {
+            Turn::Later(until) => Some(until),
             _ => None,
         });
-        let Some(wait) = waits.min() else { return Ok(()) };
+        let Some(until) = alarms.min().filter(|until| self.alarm != Some(*until)) else { return Ok(()) };
+        // A timer set to nothing never goes off.
+        let wait = until.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         let once = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(wait) };
         rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        self.alarm = Some(until);
         Ok(())
     }
 
