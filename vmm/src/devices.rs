@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use vmm_api::ControlSocket;
 
+use crate::file_memory::FileMemory;
 use crate::jail::seccomp;
 use crate::launch::DiskPart;
 use crate::machine::Machine;
 use crate::pci::{AddError, Slot};
-use crate::saved::SavedDisk;
+use crate::saved::{SavedDevice, SavedSeat};
 use crate::streams::ToSupervisor;
 use crate::virtio::balloon::Balloon;
 use crate::virtio::blk::{Blk, Disk, DiskError};
@@ -44,8 +45,6 @@ pub enum DeviceError {
     NoDisk(String),
     #[error("the saved VM had a disk {0}, which does not come along")]
     NotAtHand(String),
-    #[error("the saved VM's disk {0} finds its slot taken")]
-    OtherSlot(String),
     #[error("cannot place a device on the PCI bus")]
     Pci(#[from] AddError),
 }
@@ -91,44 +90,34 @@ impl Devices {
         self.disks.values().any(|seat| !seat.is_place)
     }
 
-    pub fn saved_disks(&self) -> Vec<SavedDisk> {
-        let mut disks: Vec<_> = self
-            .disks
-            .iter()
-            .map(|(serial, Seat { slot, is_place })| SavedDisk {
-                serial: serial.clone(),
-                slot: slot.number(),
-                is_place: *is_place,
-            })
-            .collect();
-        disks.sort_by_key(|disk| disk.slot);
-        disks
+    /// In the order of the slots.
+    pub fn saved_seats(&self, file_memory: Option<&FileMemory>) -> Vec<SavedSeat> {
+        let disks = self.disks.iter().map(|(serial, Seat { slot, is_place })| SavedSeat {
+            slot: slot.number(),
+            device: SavedDevice::Disk { serial: serial.clone(), is_place: *is_place },
+        });
+        let persistent_memory = self.persistent_memory.zip(file_memory).map(|(slot, files)| SavedSeat {
+            slot: slot.number(),
+            device: SavedDevice::PersistentMemory { length: files.length(), filled: files.filled() },
+        });
+        let mut seats: Vec<_> = disks.chain(persistent_memory).collect();
+        seats.sort_by_key(|seat| seat.slot);
+        seats
     }
 
-    /// The slot of the disk that is persistent memory, or of its place.
-    pub fn persistent_memory(&self) -> Option<Slot> {
-        self.persistent_memory
-    }
-
-    /// Puts the disks of a saved VM where they were, out of those at hand, before anything else is added. A place may stay
-    /// one.
-    pub fn put_back(
+    /// The disk of a saved VM, if it is at hand; a place may stay one.
+    pub fn put_back_disk(
         &mut self,
         machine: &Machine,
-        saved: &[SavedDisk],
+        serial: &str,
+        is_place: bool,
         at_hand: &mut Vec<DiskPart>,
-    ) -> Result<(), DeviceError> {
-        for SavedDisk { serial, slot, is_place } in saved {
-            let put = match at_hand.iter().position(|disk| disk.serial == *serial) {
-                Some(found) => self.add_disk(machine, at_hand.remove(found))?,
-                None if *is_place => self.add_place(machine, serial.clone())?,
-                None => return Err(DeviceError::NotAtHand(serial.clone())),
-            };
-            if put.number() != *slot {
-                return Err(DeviceError::OtherSlot(serial.clone()));
-            }
+    ) -> Result<Slot, DeviceError> {
+        match at_hand.iter().position(|disk| disk.serial == serial) {
+            Some(found) => self.add_disk(machine, at_hand.remove(found)),
+            None if is_place => self.add_place(machine, serial.to_owned()),
+            None => Err(DeviceError::NotAtHand(serial.to_owned())),
         }
-        Ok(())
     }
 
     /// The guest sees the disk when it rescans its bus.

@@ -11,7 +11,7 @@ use crate::hold::Hold;
 use crate::memory;
 use crate::memory_copy::MemoryCopy;
 use crate::pci::BusState;
-use crate::saved::{SavedError, SavedPersistentMemory, SavedVm, Shape};
+use crate::saved::{SavedError, SavedVm, Shape};
 use crate::stamps;
 use crate::start::Running;
 use crate::vcpu::Vcpu;
@@ -123,14 +123,7 @@ fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, Sa
         chips,
         vcpus,
         console: running.machine.console.state(),
-        disks: running.devices.saved_disks(),
-        persistent_memory: running.devices.persistent_memory().zip(running.file_memory.as_ref()).map(
-            |(slot, files)| SavedPersistentMemory {
-                slot: slot.number(),
-                length: files.length(),
-                filled: files.filled(),
-            },
-        ),
+        seats: running.devices.saved_seats(running.file_memory.as_ref()),
         pci,
     })
 }

@@ -22,7 +22,7 @@ use crate::memory::{self, MemoryError};
 use crate::memory_copy::MemoryCopy;
 use crate::pci::{RestoreError, Slot};
 use crate::save::Standing;
-use crate::saved::{SavedError, SavedPersistentMemory, SavedVm};
+use crate::saved::{SavedDevice, SavedError, SavedSeat, SavedVm};
 use crate::stamps::{self, Stamps};
 use crate::vcpu::{self, RunningVcpus, VcpuError};
 use crate::vm::{self, VmError, Writes};
@@ -58,6 +58,8 @@ pub enum StartError {
     OtherShape { vcpus: usize, memory: u64 },
     #[error("the disk that is persistent memory is not the saved VM's")]
     OtherImage,
+    #[error("what the saved VM had in slot {0} of its PCI bus finds that taken")]
+    OtherSlot(u8),
     #[error("the main thread's system calls cannot be confined: {0}")]
     Confine(EndReason),
     #[error("cannot make an event")]
@@ -199,7 +201,8 @@ fn add_disks(
     add_persistent_memory(files, memory, vm, machine, devices).map(|(files, _)| Some(files))
 }
 
-/// Puts the disks of a saved VM where they were: in the order of their slots, by which each gets its own again.
+/// Puts back what a saved VM had beside the devices every VM has: in the order of the slots, by which each gets its own
+/// again.
 fn put_back(
     saved: &SavedVm,
     disks: &mut DiskParts,
@@ -207,33 +210,30 @@ fn put_back(
     machine: &Machine,
     devices: &mut Devices,
 ) -> Result<Option<FileMemory>, StartError> {
-    let Some(was) = saved.persistent_memory else {
-        devices.put_back(machine, &saved.disks, &mut disks.block)?;
-        return Ok(None);
-    };
-    let (before, behind) = saved.disks.split_at(saved.disks.partition_point(|disk| disk.slot < was.slot));
-    devices.put_back(machine, before, &mut disks.block)?;
-    let files = disks.persistent_memory.take();
-    let memory = put_back_persistent_memory(was, files, saved.shape.memory, vm, machine, devices)?;
-    devices.put_back(machine, behind, &mut disks.block)?;
-    Ok(Some(memory))
+    let mut file_memory = None;
+    for SavedSeat { slot, device } in &saved.seats {
+        let put = match device {
+            SavedDevice::Disk { serial, is_place } => {
+                devices.put_back_disk(machine, serial, *is_place, &mut disks.block)?
+            }
+            SavedDevice::PersistentMemory { length, filled } => {
+                let files = files_again(*length, *filled, disks.persistent_memory.take())?;
+                let (files, put) = add_persistent_memory(files, saved.shape.memory, vm, machine, devices)?;
+                file_memory = Some(files);
+                put
+            }
+        };
+        if put.number() != *slot {
+            return Err(StartError::OtherSlot(*slot));
+        }
+    }
+    Ok(file_memory)
 }
 
-/// With the same files, or with any where it was an empty place.
-fn put_back_persistent_memory(
-    was: SavedPersistentMemory,
-    files: Option<Vec<OwnedFd>>,
-    memory: u64,
-    vm: &VmFd,
-    machine: &Machine,
-    devices: &mut Devices,
-) -> Result<FileMemory, StartError> {
-    let files = FileMemory::in_place(was.length, files.unwrap_or_default())?;
-    if was.filled != 0 && was.filled != files.filled() {
-        return Err(StartError::OtherImage);
-    }
-    let (files, slot) = add_persistent_memory(files, memory, vm, machine, devices)?;
-    if slot.number() == was.slot { Ok(files) } else { Err(StartError::OtherImage) }
+/// The same files as before, or any where there was an empty place.
+fn files_again(length: u64, filled: u64, files: Option<Vec<OwnedFd>>) -> Result<FileMemory, StartError> {
+    let files = FileMemory::in_place(length, files.unwrap_or_default())?;
+    if filled != 0 && filled != files.filled() { Err(StartError::OtherImage) } else { Ok(files) }
 }
 
 fn add_persistent_memory(
