@@ -17,6 +17,8 @@ pub enum DescriptionError {
     Vcpus(u8),
     #[error("a disk's serial is 1 to 20 printable ASCII characters, not {0:?}")]
     Serial(String),
+    #[error("a share's tag is 1 to 36 printable ASCII characters, not {0:?}")]
+    Tag(String),
     #[error("two disks have the serial {0:?}")]
     SameSerial(String),
     #[error("disk {0} has no file")]
@@ -180,8 +182,15 @@ impl DiskPart {
 pub fn check_place(place: &Place) -> Result<(), DescriptionError> {
     match place {
         Place::Block { serial } => check_serial(serial),
-        Place::PersistentMemory { .. } | Place::Net { .. } | Place::Share { .. } => Ok(()),
+        Place::Share { tag } => check_tag(tag),
+        Place::PersistentMemory { .. } | Place::Net { .. } => Ok(()),
     }
+}
+
+/// What a guest can be told.
+pub fn check_tag(tag: &str) -> Result<(), DescriptionError> {
+    let good = (1..=36).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_graphic());
+    if good { Ok(()) } else { Err(DescriptionError::Tag(tag.to_owned())) }
 }
 
 /// What a guest can be told.

@@ -56,6 +56,10 @@ pub enum SavedDevice {
         /// What of it was files, in bytes; of an empty place, 0.
         filled: u64,
     },
+    /// A place: a VM that shares files is not saved.
+    Share {
+        tag: String,
+    },
 }
 
 /// What has to be there before the rest can be put in.

@@ -222,6 +222,7 @@ fn put_back(
                 file_memory = Some(files);
                 put
             }
+            SavedDevice::Share { tag } => devices.add_share_place(machine, tag.clone())?,
         };
         if put.number() != *slot {
             return Err(StartError::OtherSlot(*slot));
@@ -260,7 +261,8 @@ impl Running {
                 let (files, _) = add_persistent_memory(empty, self.saving.memory, vm, machine, devices)?;
                 self.file_memory = Some(files);
             }
-            Place::Net { .. } | Place::Share { .. } => {}
+            Place::Share { tag } => drop(devices.add_share_place(machine, tag)?),
+            Place::Net { .. } => {}
         }
         Ok(())
     }

@@ -177,6 +177,17 @@ pub(super) const BLK: &[Call] = &[
     call(libc::SYS_fallocate),
 ];
 
+pub(super) const FS: &[Call] = &[
+    // Its doorbells and commands, and the file server's socket.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+    // Messages of FUSE, on a socket that has one peer; no call names an address.
+    call(libc::SYS_sendmsg),
+    call(libc::SYS_recvmsg),
+    when(libc::SYS_recvfrom, &[Null(4)]),
+];
+
 pub(super) const PMEM: &[Call] = &[
     // Its doorbell and commands. The guest reads without asking.
     call(libc::SYS_epoll_wait),

@@ -18,6 +18,7 @@ pub enum Thread {
     Vcpu,
     Balloon,
     Blk,
+    Fs,
     Pmem,
     Rng,
     Vsock,
@@ -31,6 +32,7 @@ impl Thread {
             Self::Vcpu => "vcpu",
             Self::Balloon => "balloon",
             Self::Blk => "blk",
+            Self::Fs => "fs",
             Self::Pmem => "pmem",
             Self::Rng => "rng",
             Self::Vsock => "vsock",
@@ -39,12 +41,13 @@ impl Thread {
 
     fn allowed(self) -> &'static [&'static [Call]] {
         match self {
-            // A thread keeps the filters of the one that started it: what a disk's thread may do, the main
-            // thread has to be allowed too.
-            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK],
+            // A thread keeps the filters of the one that started it: what the thread of a disk or a share may do, the
+            // main thread has to be allowed too.
+            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK, allowed::FS],
             Self::Vcpu => &[allowed::EVERY_THREAD, allowed::VCPU],
             Self::Balloon => &[allowed::EVERY_THREAD, allowed::BALLOON],
             Self::Blk => &[allowed::EVERY_THREAD, allowed::BLK],
+            Self::Fs => &[allowed::EVERY_THREAD, allowed::FS],
             Self::Pmem => &[allowed::EVERY_THREAD, allowed::PMEM],
             Self::Rng => &[allowed::EVERY_THREAD, allowed::RNG],
             Self::Vsock => &[allowed::EVERY_THREAD, allowed::VSOCK],
