@@ -1,0 +1,6 @@
+//! What is left of the process once it is set up: its descriptors, the capabilities of one who keeps files for others, and a
+//! root in which there is nothing but the way to its own descriptors.
+
+mod enter;
+
+pub(crate) use enter::{close_inherited, enter};
