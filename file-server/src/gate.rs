@@ -92,6 +92,8 @@ pub(crate) enum Verdict {
     },
     /// It begins a conversation.
     Init { unique: u64 },
+    /// It asks where a file's data or holes are, which fuse-backend-rs's tree of file systems passes on to none.
+    Seek { unique: u64, inode: u64, handle: u64, offset: u64, whence: u32 },
     /// It is answered with this error.
     Refuse { unique: u64, error: i32 },
     /// It has no header to answer to.
@@ -144,6 +146,15 @@ pub(crate) fn look_at(request: &mut [u8], shares: &Shares) -> Verdict {
     }
     if writes(opcode, request) && shares.is_read_only(inode) {
         return refuse(libc::EROFS);
+    }
+    if opcode == op::LSEEK {
+        let (at, whence) = (|index: usize| long(request, HEADER + 8 * index), word(request, HEADER + 16));
+        return match (at(0), at(1), whence) {
+            (Some(handle), Some(offset), Some(whence)) => {
+                Verdict::Seek { unique, inode, handle, offset, whence }
+            }
+            _ => refuse(libc::EINVAL),
+        };
     }
     Verdict::Pass { unique, groups: creates(opcode).then(|| groups(request)).flatten() }
 }

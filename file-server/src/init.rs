@@ -41,7 +41,7 @@ pub(crate) fn answer(unique: u64, request: &[u8], tree: &Vfs) -> Vec<u8> {
         Err(error) => return failure(unique, error.raw_os_error().unwrap_or(libc::EIO)),
     };
     let agreed = offered & (wanted.bits() | INIT_EXT | CREATE_SUPP_GROUP);
-    with_header(unique, 0, &out(agreed, readahead.min(MOST_DATA)))
+    success(unique, &out(agreed, readahead.min(MOST_DATA)))
 }
 
 /// struct fuse_init_out.
@@ -61,6 +61,11 @@ fn out(flags: u64, readahead: u32) -> Vec<u8> {
     out.extend(high.to_ne_bytes()); // flags2
     out.resize(64, 0);
     out
+}
+
+/// An answer with data.
+pub(crate) fn success(unique: u64, data: &[u8]) -> Vec<u8> {
+    with_header(unique, 0, data)
 }
 
 /// An answer that is an error and nothing else.

@@ -17,8 +17,9 @@ use fuse_backend_rs::api::filesystem::{
 };
 use fuse_backend_rs::api::{BackendFileSystem, VFS_MAX_INO};
 use rustix::fs::{
-    AtFlags, FallocateFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fallocate, fstat, ftruncate, getxattr, listxattr, openat, removexattr, setxattr, utimensat,
+    AtFlags, FallocateFlags, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, fallocate, fstat, ftruncate, getxattr, listxattr, openat, removexattr, seek, setxattr,
+    utimensat,
 };
 
 pub(crate) struct OneFile {
@@ -41,7 +42,7 @@ impl OneFile {
     }
 
     fn reopen(&self, flags: OFlags) -> io::Result<File> {
-        let flags = flags - OFlags::CREATE - OFlags::EXCL - OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = flags.difference(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW) | OFlags::CLOEXEC;
         Ok(openat(rustix::fs::CWD, self.path(), flags, Mode::empty())?.into())
     }
 
@@ -288,6 +289,16 @@ impl FileSystem for OneFile {
     fn removexattr(&self, _: &Context, inode: u64, name: &CStr) -> io::Result<()> {
         check(inode)?;
         Ok(removexattr(self.path(), name)?)
+    }
+
+    fn lseek(&self, _: &Context, inode: u64, handle: u64, offset: u64, whence: u32) -> io::Result<u64> {
+        check(inode)?;
+        let whence = match whence.cast_signed() {
+            libc::SEEK_DATA => SeekFrom::Data(offset),
+            libc::SEEK_HOLE => SeekFrom::Hole(offset),
+            _ => return Err(error(libc::EINVAL)),
+        };
+        Ok(seek(self.opened(handle)?, whence)?)
     }
 
     fn access(&self, _: &Context, inode: u64, _: u32) -> io::Result<()> {

@@ -85,6 +85,12 @@ impl Pool {
                 }
             }
             Verdict::Init { unique } => self.send(&init::answer(unique, request, self.shares.tree())),
+            Verdict::Seek { unique, inode, handle, offset, whence } => {
+                self.send(&match self.shares.seek(inode, handle, offset, whence) {
+                    Ok(offset) => init::success(unique, &offset.to_ne_bytes()),
+                    Err(error) => init::failure(unique, error.raw_os_error().unwrap_or(libc::EIO)),
+                });
+            }
             Verdict::Refuse { unique, error } => self.send(&init::failure(unique, error)),
             Verdict::Nonsense => {}
         }

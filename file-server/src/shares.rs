@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use file_server_api::{Cache, Share};
+use fuse_backend_rs::api::filesystem::Context;
 use fuse_backend_rs::api::server::Server;
-use fuse_backend_rs::api::{BackFileSystem, Vfs, VfsIndex, VfsOptions};
+use fuse_backend_rs::api::{BackFileSystem, VFS_MAX_INO, Vfs, VfsIndex, VfsOptions};
 use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
 use rustix::fs::{FileType, fstat};
 
@@ -47,6 +48,7 @@ pub(crate) struct Shares {
 
 struct Held {
     index: VfsIndex,
+    file_system: Arc<BackFileSystem>,
     /// By its number the share's file system finds its root again.
     _root: Arc<OwnedFd>,
 }
@@ -82,8 +84,18 @@ impl Shares {
 
     /// Whether an inode is of a share the guest may not write to.
     pub(crate) fn is_read_only(&self, inode: u64) -> bool {
-        let [index, ..] = inode.to_be_bytes();
-        self.read_only.read().unwrap_or_else(PoisonError::into_inner).contains(&index)
+        self.read_only.read().unwrap_or_else(PoisonError::into_inner).contains(&index_of(inode))
+    }
+
+    /// lseek(2) of an open file.
+    pub(crate) fn seek(&self, inode: u64, handle: u64, offset: u64, whence: u32) -> io::Result<u64> {
+        let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = index_of(inode);
+        let held = by_name.values().find(|held| held.index == index);
+        let file_system = held.map(|held| Arc::clone(&held.file_system));
+        drop(by_name);
+        let file_system = file_system.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
+        file_system.lseek(&Context::default(), inode & VFS_MAX_INO, handle, offset, whence)
     }
 
     pub(crate) fn add(&self, share: Share, root: OwnedFd) -> Result<(), ShareError> {
@@ -103,26 +115,34 @@ impl Shares {
         };
         // No request gets to it before it is known to be read-only.
         let mut refused = self.read_only.write().unwrap_or_else(PoisonError::into_inner);
-        let index = self
-            .tree
-            .mount(file_system, &format!("/{name}"))
-            .map_err(|error| ShareError::Mount(name.clone(), error.to_string()))?;
+        let path = format!("/{name}");
+        let mount =
+            |error: fuse_backend_rs::api::vfs::VfsError| ShareError::Mount(name.clone(), error.to_string());
+        let index = self.tree.mount(file_system, &path).map_err(mount)?;
+        let found = self.tree.get_rootfs(&path).map_err(mount)?;
+        let (file_system, _) = found.ok_or_else(|| ShareError::None(name.clone()))?;
         if read_only {
             refused.insert(index);
         }
-        by_name.insert(name, Held { index, _root: root });
+        by_name.insert(name, Held { index, file_system, _root: root });
         Ok(())
     }
 
     pub(crate) fn remove(&self, name: &str) -> Result<(), ShareError> {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        let Held { index, .. } = by_name.remove(name).ok_or_else(|| ShareError::None(name.to_owned()))?;
+        let held = by_name.remove(name).ok_or_else(|| ShareError::None(name.to_owned()))?;
         self.tree
             .umount(&format!("/{name}"))
             .map_err(|error| ShareError::Mount(name.to_owned(), error.to_string()))?;
-        self.read_only.write().unwrap_or_else(PoisonError::into_inner).remove(&index);
+        self.read_only.write().unwrap_or_else(PoisonError::into_inner).remove(&held.index);
         Ok(())
     }
+}
+
+/// Of the share an inode is of.
+fn index_of(inode: u64) -> VfsIndex {
+    let [index, ..] = inode.to_be_bytes();
+    index
 }
 
 fn check_name(name: &str) -> Result<(), ShareError> {

@@ -44,6 +44,8 @@ pub(crate) enum JailError {
     Root(&'static str, #[source] io::Error),
     #[error("cannot give up capabilities")]
     Capabilities(#[source] io::Error),
+    #[error("cannot confine the process's system calls")]
+    Filter(#[source] io::Error),
     #[error("cannot close the process to tracers, or to new privileges")]
     Attributes(#[source] io::Error),
 }
@@ -64,7 +66,8 @@ pub(crate) fn enter() -> Result<(), JailError> {
     leave_namespaces()?;
     empty_root()?;
     give_up_capabilities().map_err(|error| JailError::Capabilities(error.into()))?;
-    close_to_others().map_err(|error| JailError::Attributes(error.into()))
+    close_to_others().map_err(|error| JailError::Attributes(error.into()))?;
+    super::filter::confine().map_err(JailError::Filter)
 }
 
 fn limit_resources() -> Result<(), JailError> {

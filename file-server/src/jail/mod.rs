@@ -2,5 +2,6 @@
 //! root in which there is nothing but the way to its own descriptors.
 
 mod enter;
+mod filter;
 
 pub(crate) use enter::{close_inherited, enter};

@@ -2,12 +2,10 @@
 //! matter. Anything else ends the process and is reported.
 
 mod allowed;
-mod program;
 
-use seccompiler::apply_filter;
+use syscall_filter::Call;
 use vmm_api::EndReason;
 
-use self::allowed::Call;
 use super::forbidden;
 
 /// A kind of thread.
@@ -58,11 +56,7 @@ impl Thread {
 /// Confines the calling thread, and those it starts from now on.
 pub fn confine(thread: Thread) -> Result<(), EndReason> {
     forbidden::name_thread(thread.name());
-    install(thread).map_err(|error| EndReason::Internal {
+    syscall_filter::confine(thread.allowed().iter().copied().flatten()).map_err(|error| EndReason::Internal {
         message: format!("cannot confine the system calls of the {} thread: {error}", thread.name()),
     })
-}
-
-fn install(thread: Thread) -> Result<(), seccompiler::Error> {
-    apply_filter(&program::compile(thread.allowed().iter().copied().flatten()))
 }

@@ -28,7 +28,7 @@ pub(super) struct Connection {
 }
 
 pub(super) enum Sent {
-    Sent,
+    Done,
     /// Later, when the socket takes something again.
     Full,
     /// This one never.
@@ -62,7 +62,7 @@ impl Connection {
     pub(super) fn send(&mut self, header: &[u8; REQUEST_HEADER], body: &Run<'_>) -> Sent {
         loop {
             let error = match transfer::send(self.socket.as_fd(), header, body) {
-                Ok(_) => return Sent::Sent,
+                Ok(_) => return Sent::Done,
                 Err(error) => error,
             };
             return match error.raw_os_error() {

@@ -189,7 +189,7 @@ impl<'m> Session<'m> {
         };
         let number = last_number.wrapping_add(1);
         match connection.send(&request.header_as(number), &request.body) {
-            Sent::Sent => *last_number = number,
+            Sent::Done => *last_number = number,
             Sent::Full => return Passed::NotYet,
             Sent::Refused => return Passed::Done(answer_with(&request.writable, unique, libc::EIO)),
             Sent::Gone => {

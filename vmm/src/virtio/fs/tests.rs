@@ -140,7 +140,7 @@ fn a_request_and_its_answer_go_whole_from_memory_to_memory() {
     let rig = rig();
     let server = rig.serve();
     let mut driver = rig.driver();
-    let data: Vec<u8> = (0..MAX_FUSE_MESSAGE - 40).map(|at| (at * 31 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..MAX_FUSE_MESSAGE - 40).map(|at| ((at * 31) >> 3) as u8).collect();
     let asked = request(WRITE, 7, &data);
     let head = ask(&mut driver, 0, &asked, 4096);
     let (number, seen) = server.request();
