@@ -4,11 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use vmm_api::{ControlSocket, EndReason, Failure, Message, ReceiveError, Reply, Request, RequestId};
+use vmm_api::{ControlSocket, EndReason, Failure, Message, ReceiveError, Reply, Request, RequestId, Share};
 
 use crate::ending::Ending;
 use crate::error_chain::in_words;
-use crate::launch::{DiskPart, NetPart, check_place, only_descriptor, two_descriptors};
+use crate::launch::{DiskPart, NetPart, check_place, check_tag, only_descriptor, two_descriptors};
 use crate::memory_copy::MemoryCopy;
 use crate::save;
 use crate::start::Running;
@@ -127,6 +127,7 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
         | Request::RemoveDisk { .. }
         | Request::AddNet(_)
         | Request::RemoveNet { .. }
+        | Request::AddShare(_)
             if running.standing.is_some() =>
         {
             Err(failure("the VM is being saved"))
@@ -153,7 +154,14 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
             .remove(&running.machine, &name)
             .map(|()| Reply::NetRemoved)
             .map_err(|error| failure(in_words(&error))),
-        Request::AddShare(_) => Err(failure("not yet")),
+        Request::AddShare(Share { tag, server }) => check_tag(&tag)
+            .and_then(|()| only_descriptor(server, descriptors, "the file server"))
+            .map_err(|error| failure(in_words(&error)))
+            .and_then(|server| {
+                let added = running.devices.add_share(&running.machine, tag, server);
+                added.map_err(|error| failure(in_words(&error)))
+            })
+            .map(|()| Reply::ShareAdded),
         Request::RemoveDisk { serial } => running
             .devices
             .remove_disk(&running.machine, &serial)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use vmm_api::ControlSocket;
@@ -18,6 +19,7 @@ use crate::streams::ToSupervisor;
 use crate::virtio::balloon::Balloon;
 use crate::virtio::blk::{Blk, Disk, DiskError};
 use crate::virtio::device::VirtioDevice;
+use crate::virtio::fs::{Fs, FsHandle};
 use crate::virtio::pci::VirtioPci;
 use crate::virtio::pmem::Pmem;
 use crate::virtio::queue_thread::ThreadPlan;
@@ -42,6 +44,10 @@ pub enum DeviceError {
     DiskExists(String),
     #[error("there is persistent memory already")]
     PersistentMemoryExists,
+    #[error("cannot start the device of share {0}")]
+    Fs(String, #[source] io::Error),
+    #[error("there is a share {0} already")]
+    ShareExists(String),
     #[error("there is no disk {0}")]
     NoDisk(String),
     #[error("the saved VM had a disk {0}, which does not come along")]
@@ -56,11 +62,19 @@ pub struct Devices {
     /// The slot of the disk that is persistent memory, or of its place.
     persistent_memory: Option<Slot>,
     pub nets: Nets,
+    shares: BTreeMap<String, ShareSeat>,
 }
 
 struct Seat {
     slot: Slot,
     /// Without a disk.
+    is_place: bool,
+}
+
+struct ShareSeat {
+    slot: Slot,
+    device: FsHandle,
+    /// Without a server.
     is_place: bool,
 }
 
@@ -85,11 +99,17 @@ impl Devices {
             ending: Arc::clone(&machine.ending),
         });
         seat(machine, Box::new(balloon.map_err(DeviceError::Balloon)?))?;
-        Ok(Self { vsock: handle, disks: BTreeMap::new(), persistent_memory: None, nets: Nets::default() })
+        let (disks, shares) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { vsock: handle, disks, persistent_memory: None, nets: Nets::default(), shares })
     }
 
     pub fn has_disks(&self) -> bool {
         self.disks.values().any(|seat| !seat.is_place)
+    }
+
+    /// Whether the guest can reach files of the host.
+    pub fn shares_files(&self) -> bool {
+        self.shares.values().any(|seat| !seat.is_place)
     }
 
     /// In the order of the slots.
@@ -102,7 +122,12 @@ impl Devices {
             slot: slot.number(),
             device: SavedDevice::PersistentMemory { length: files.length(), filled: files.filled() },
         });
-        let mut seats: Vec<_> = disks.chain(persistent_memory).chain(self.nets.saved_seats()).collect();
+        let shares = self.shares.iter().map(|(tag, ShareSeat { slot, .. })| SavedSeat {
+            slot: slot.number(),
+            device: SavedDevice::Share { tag: tag.clone() },
+        });
+        let mut seats: Vec<_> =
+            disks.chain(persistent_memory).chain(self.nets.saved_seats()).chain(shares).collect();
         seats.sort_by_key(|seat| seat.slot);
         seats
     }
@@ -175,6 +200,37 @@ impl Devices {
         let slot = seat(machine, Box::new(pmem.map_err(DeviceError::Pmem)?))?;
         self.persistent_memory = Some(slot);
         Ok(slot)
+    }
+
+    /// A device without a file server.
+    pub fn add_share_place(&mut self, machine: &Machine, tag: String) -> Result<Slot, DeviceError> {
+        if self.shares.contains_key(&tag) {
+            return Err(DeviceError::ShareExists(tag));
+        }
+        let plan = ThreadPlan {
+            name: "fs".to_owned(),
+            confine: || seccomp::confine(seccomp::Thread::Fs),
+            ending: Arc::clone(&machine.ending),
+        };
+        let (fs, device) = Fs::new(&tag, plan).map_err(|error| DeviceError::Fs(tag.clone(), error))?;
+        let slot = seat(machine, Box::new(fs))?;
+        self.shares.insert(tag, ShareSeat { slot, device, is_place: true });
+        Ok(slot)
+    }
+
+    /// In its place, or as a device that the guest sees when it rescans its bus. It stays for as long as the VM runs.
+    pub fn add_share(&mut self, machine: &Machine, tag: String, server: OwnedFd) -> Result<(), DeviceError> {
+        if !self.shares.contains_key(&tag) {
+            self.add_share_place(machine, tag.clone())?;
+        }
+        match self.shares.get_mut(&tag) {
+            Some(ShareSeat { device, is_place, .. }) if *is_place => {
+                device.serve(server);
+                *is_place = false;
+                Ok(())
+            }
+            _ => Err(DeviceError::ShareExists(tag)),
+        }
     }
 
     pub fn remove_disk(&mut self, machine: &Machine, serial: &str) -> Result<(), DeviceError> {

@@ -19,6 +19,8 @@ pub enum DescriptionError {
     Vcpus(u8),
     #[error("a disk's serial is 1 to 20 printable ASCII characters, not {0:?}")]
     Serial(String),
+    #[error("a share's tag is 1 to 36 printable ASCII characters, not {0:?}")]
+    Tag(String),
     #[error("two disks have the serial {0:?}")]
     SameSerial(String),
     #[error("disk {0} has no file")]
@@ -238,8 +240,14 @@ pub fn check_place(place: &Place) -> Result<(), DescriptionError> {
     match place {
         Place::Block { serial } => check_serial(serial),
         Place::Net { name, queues } => check_net(name, usize::from(*queues)).map(drop),
-        Place::PersistentMemory { .. } | Place::Share { .. } => Ok(()),
+        Place::Share { tag } => check_tag(tag),
+        Place::PersistentMemory { .. } => Ok(()),
     }
+}
+
+/// What a guest can be told.
+pub fn check_tag(tag: &str) -> Result<(), DescriptionError> {
+    if is_printable(tag, 36) { Ok(()) } else { Err(DescriptionError::Tag(tag.to_owned())) }
 }
 
 /// What a guest can be told.

@@ -24,6 +24,8 @@ pub enum SaveError {
     MemoryFile,
     #[error("a VM that has disks cannot be saved for good")]
     Disks,
+    #[error("a VM that shares files with the host cannot be copied")]
+    SharesFiles,
     #[error("the VM is being saved")]
     Busy,
     #[error("the VM is not held")]
@@ -49,6 +51,10 @@ pub struct Standing {
 pub fn hold(running: &mut Running) -> Result<(), SaveError> {
     if running.standing.is_some() || running.copying.is_some() {
         return Err(SaveError::Busy);
+    }
+    // What the guest knows of the host's files is also the server's state.
+    if running.devices.shares_files() {
+        return Err(SaveError::SharesFiles);
     }
     let vcpus = running.vcpus.as_ref().ok_or(SaveError::Stopped)?.hold();
     let (pci, devices) = running.machine.pci.save();

@@ -63,6 +63,10 @@ pub enum SavedDevice {
         pairs: u8,
         mac: [u8; 6],
     },
+    /// A place: a VM that shares files is not saved.
+    Share {
+        tag: String,
+    },
 }
 
 /// What has to be there before the rest can be put in.

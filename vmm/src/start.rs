@@ -230,6 +230,7 @@ fn put_back(
                 let shape = NetShape { pairs: *pairs, mac: *mac };
                 devices.nets.add_place(machine, name.clone(), shape)?
             }
+            SavedDevice::Share { tag } => devices.add_share_place(machine, tag.clone())?,
         };
         if put.number() != *slot {
             return Err(StartError::OtherSlot(*slot));
@@ -272,7 +273,7 @@ impl Running {
                 let shape = NetShape { pairs: queues, mac: PLACE_MAC };
                 devices.nets.add_place(machine, name, shape)?;
             }
-            Place::Share { .. } => {}
+            Place::Share { tag } => drop(devices.add_share_place(machine, tag)?),
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod balloon;
 pub mod blk;
 pub mod chain;
 pub mod device;
+pub mod fs;
 #[cfg(test)]
 pub(crate) mod mock_driver;
 pub mod net;
@@ -14,4 +15,5 @@ pub mod pci;
 pub mod pmem;
 pub mod queue_thread;
 pub mod rng;
+mod transfer;
 pub mod vsock;
