@@ -281,6 +281,7 @@ impl From<Vec<OwnedFd>> for Descriptors {
 mod tests {
     use super::*;
     use std::fs::File;
+    use vmm_api::TokenBucket;
 
     fn descriptors(count: usize) -> Vec<OwnedFd> {
         (0..count).map(|_| File::open("/dev/null").unwrap().into()).collect()
@@ -348,6 +349,47 @@ mod tests {
         for serial in ["", "twenty-one-characters", "sp ace", "ümlaut"] {
             let error = DiskPart::new(disk(serial, 0), descriptors(1)).err().unwrap();
             assert!(matches!(error, DescriptionError::Serial(_)));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_network_interface_is_named() {
+        let net = || Net {
+            name: "net0".into(),
+            queues: vec![FdIndex(0)],
+            vhost: vec![],
+            mac: [2, 0, 0, 0, 0, 1],
+            transmit: None,
+            receive: None,
+        };
+        let refusal = |net| NetPart::new(net, descriptors(2)).err().unwrap().to_string();
+        assert_eq!(refusal(net()), "the descriptor for network interface net0 cannot be used");
+        assert_eq!(
+            refusal(Net { queues: vec![FdIndex(7)], ..net() }),
+            "no descriptor came along for network interface net0"
+        );
+        for queues in [0, 17, 300] {
+            assert_eq!(
+                refusal(Net { queues: vec![FdIndex(0); queues], ..net() }),
+                format!("network interface net0 has 1 to 16 queues, not {queues}")
+            );
+        }
+        for name in ["", "sixteen-letters-", "sp ace"] {
+            assert!(refusal(Net { name: name.into(), ..net() }).contains("name is 1 to 15"));
+        }
+        assert!(refusal(Net { vhost: vec![FdIndex(1)], ..net() }).contains("vhost-net"));
+        for bucket in [TokenBucket { size: 0, refill: 1 }, TokenBucket { size: 1, refill: 0 }] {
+            let limit = Some(RateLimit { bytes: None, packets: Some(bucket) });
+            for limited in [Net { transmit: limit, ..net() }, Net { receive: limit, ..net() }] {
+                assert_eq!(refusal(limited), "a limit of network interface net0 lets nothing through");
+            }
+        }
+        for place in [
+            Place::Net { name: String::new(), queues: 1 },
+            Place::Net { name: "net0".into(), queues: 0 },
+            Place::Net { name: "net0".into(), queues: 17 },
+        ] {
+            assert!(check_place(&place).is_err());
         }
     }
 }

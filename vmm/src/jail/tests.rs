@@ -208,6 +208,15 @@ fn the_main_thread_still_starts_threads_and_these_are_confined_further() {
 }
 
 #[test]
+fn a_thread_may_free_what_it_likes() {
+    let ended = ends_at(Thread::Rng, || {
+        super::keep_freed_memory();
+        drop((0..100).map(|_| vec![1u8; 60_000]).collect::<Vec<_>>());
+    });
+    assert_eq!(ended.said, "survived");
+}
+
+#[test]
 fn a_panic_ends_by_its_own_signal_and_not_as_a_forbidden_call() {
     let ended = ends_at(Thread::Blk, || std::process::abort());
     assert_eq!(ended.status.signal(), Some(libc::SIGABRT));

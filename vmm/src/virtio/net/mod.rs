@@ -26,6 +26,8 @@ mod pieces;
 #[cfg(test)]
 mod place_tests;
 mod port;
+#[cfg(test)]
+mod real_tap_tests;
 mod receive;
 #[cfg(test)]
 mod rig;
