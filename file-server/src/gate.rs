@@ -1,6 +1,7 @@
 //! Looks at each request before the file system does. fuse-backend-rs takes the guest's kernel at its word where that
 //! would never say what a hostile one may; what the file system sees has passed here.
 
+use fuse_backend_rs::abi::fuse_abi::ROOT_ID;
 use rustix::thread::set_thread_groups;
 
 use crate::shares::Shares;
@@ -91,11 +92,29 @@ pub(crate) enum Verdict {
         groups: Option<Groups>,
     },
     /// It begins a conversation.
-    Init { unique: u64 },
+    Init {
+        unique: u64,
+    },
+    /// It looks up a share, or lists them all.
+    LookUp {
+        unique: u64,
+    },
+    List {
+        unique: u64,
+    },
     /// It asks where a file's data or holes are, which fuse-backend-rs's tree of file systems passes on to none.
-    Seek { unique: u64, inode: u64, handle: u64, offset: u64, whence: u32 },
+    Seek {
+        unique: u64,
+        inode: u64,
+        handle: u64,
+        offset: u64,
+        whence: u32,
+    },
     /// It is answered with this error.
-    Refuse { unique: u64, error: i32 },
+    Refuse {
+        unique: u64,
+        error: i32,
+    },
     /// It has no header to answer to.
     Nonsense,
 }
@@ -146,6 +165,11 @@ pub(crate) fn look_at(request: &mut [u8], shares: &Shares) -> Verdict {
     }
     if writes(opcode, request) && shares.is_read_only(inode) {
         return refuse(libc::EROFS);
+    }
+    match opcode {
+        op::LOOKUP if inode == ROOT_ID => return Verdict::LookUp { unique },
+        op::READDIRPLUS if inode == ROOT_ID => return Verdict::List { unique },
+        _ => {}
     }
     if opcode == op::LSEEK {
         let (at, whence) = (|index: usize| long(request, HEADER + 8 * index), word(request, HEADER + 16));
@@ -255,6 +279,6 @@ pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
 }
 
-fn long(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn long(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().copied().map(u64::from_ne_bytes)
 }

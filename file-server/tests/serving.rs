@@ -501,6 +501,24 @@ fn a_request_that_takes_long_holds_up_no_other() {
     }
 }
 
+#[test]
+fn a_share_is_looked_up_as_it_is_now() {
+    let host = tempfile::tempdir().unwrap();
+    let mut guest = Guest::start();
+    guest.cache = Cache::Exclusive;
+    guest.init();
+    guest.share("share", host.path(), false).unwrap();
+    for mode in [0o700, 0o1777] {
+        fs::set_permissions(host.path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(guest.walk("share").unwrap().mode(), libc::S_IFDIR | mode);
+    }
+    let body = [longs(&[0, 0]), words(&[4096, 0]), longs(&[0]), words(&[0, 0])].concat();
+    let listed = guest.call(op::READDIRPLUS, ROOT, &body).unwrap();
+    // Not even by its inode: struct fuse_entry_out, then struct fuse_dirent.
+    assert_eq!((long(&listed, 0), word(&listed, 128 + 16)), (0, 5));
+    assert_eq!(&listed[128 + 24..], b"share\0\0\0");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
