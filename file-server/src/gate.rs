@@ -2,9 +2,10 @@
 //! would never say what a hostile one may; what the file system sees has passed here.
 
 use fuse_backend_rs::abi::fuse_abi::ROOT_ID;
+use fuse_backend_rs::api::VfsIndex;
 use rustix::thread::set_thread_groups;
 
-use crate::shares::Shares;
+use crate::shares::{Shares, index_of};
 
 /// struct fuse_in_header and what is in it (Linux include/uapi/linux/fuse.h).
 pub(crate) const HEADER: usize = 40;
@@ -160,7 +161,7 @@ pub(crate) fn look_at(request: &mut [u8], shares: &Shares) -> Verdict {
     if opcode == op::INIT {
         return Verdict::Init { unique };
     }
-    if let Err(error) = check(opcode, request) {
+    if let Err(error) = check(opcode, request).and_then(|()| check_root(opcode, inode)) {
         return refuse(error);
     }
     if writes(opcode, request) && shares.is_read_only(inode) {
@@ -226,6 +227,27 @@ fn check(opcode: u32, request: &mut [u8]) -> Result<(), i32> {
         | op::LSEEK => Ok(()),
         // The guest's kernel does without, or by other means.
         _ => Err(libc::ENOSYS),
+    }
+}
+
+/// What there is to do with the directory in which the shares are names. To what else it would be asked fuse-backend-rs says
+/// ENOSYS, after which Linux asks that of no share either.
+fn check_root(opcode: u32, inode: u64) -> Result<(), i32> {
+    match opcode {
+        _ if index_of(inode) != VfsIndex::MIN => Ok(()),
+        op::LOOKUP
+        | op::FORGET
+        | op::GETATTR
+        | op::OPENDIR
+        | op::READDIR
+        | op::READDIRPLUS
+        | op::RELEASEDIR
+        | op::STATFS
+        | op::ACCESS
+        | op::DESTROY
+        | op::BATCH_FORGET => Ok(()),
+        op::GETXATTR | op::LISTXATTR => Err(libc::EOPNOTSUPP),
+        _ => Err(libc::EROFS),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A guest's kernel and a supervisor for tests: raw FUSE messages on one socket, requests on the other.
 
+#![allow(dead_code, reason = "each suite needs a part")]
+
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
