@@ -99,8 +99,13 @@ impl Devices {
             ending: Arc::clone(&machine.ending),
         });
         seat(machine, Box::new(balloon.map_err(DeviceError::Balloon)?))?;
-        let (disks, shares) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { vsock: handle, disks, persistent_memory: None, nets: Nets::default(), shares })
+        Ok(Self {
+            vsock: handle,
+            disks: BTreeMap::new(),
+            persistent_memory: None,
+            nets: Nets::default(),
+            shares: BTreeMap::new(),
+        })
     }
 
     pub fn has_disks(&self) -> bool {

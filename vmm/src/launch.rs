@@ -316,6 +316,17 @@ mod tests {
     }
 
     #[test]
+    fn a_place_has_a_name_a_guest_can_be_told() {
+        let place = |tag: &str| check_place(&Place::Share { tag: tag.to_owned() });
+        place("shares").unwrap();
+        place(&"x".repeat(36)).unwrap();
+        for tag in ["", &"x".repeat(37), "a b", "ä"] {
+            let refusal = place(tag).unwrap_err().to_string();
+            assert_eq!(refusal, format!("a share's tag is 1 to 36 printable ASCII characters, not {tag:?}"));
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         assert_eq!(
             refusal(Launch { kernel: FdIndex(9), ..launch() }),

@@ -143,6 +143,17 @@ pub(super) const BLK: &[Call] = &[
     call(libc::SYS_fallocate),
 ];
 
+pub(super) const FS: &[Call] = &[
+    // Its doorbells and commands, and the file server's socket.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+    // Messages of FUSE, on a socket that has one peer; no call names an address.
+    call(libc::SYS_sendmsg),
+    call(libc::SYS_recvmsg),
+    when(libc::SYS_recvfrom, &[Null(4)]),
+];
+
 pub(super) const NET: &[Call] = &[
     // Its tap, doorbells and commands.
     call(libc::SYS_epoll_wait),
@@ -156,17 +167,6 @@ pub(super) const NET: &[Call] = &[
     when(libc::SYS_ioctl, &[Is(1, TUNSETQUEUE)]),
     // Limits.
     call(libc::SYS_timerfd_settime),
-];
-
-pub(super) const FS: &[Call] = &[
-    // Its doorbells and commands, and the file server's socket.
-    call(libc::SYS_epoll_wait),
-    call(libc::SYS_epoll_pwait),
-    call(libc::SYS_epoll_ctl),
-    // Messages of FUSE, on a socket that has one peer; no call names an address.
-    call(libc::SYS_sendmsg),
-    call(libc::SYS_recvmsg),
-    when(libc::SYS_recvfrom, &[Null(4)]),
 ];
 
 pub(super) const PMEM: &[Call] = &[

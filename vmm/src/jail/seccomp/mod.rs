@@ -16,8 +16,8 @@ pub enum Thread {
     Vcpu,
     Balloon,
     Blk,
-    Net,
     Fs,
+    Net,
     Pmem,
     Rng,
     Vsock,
@@ -31,8 +31,8 @@ impl Thread {
             Self::Vcpu => "vcpu",
             Self::Balloon => "balloon",
             Self::Blk => "blk",
-            Self::Net => "net",
             Self::Fs => "fs",
+            Self::Net => "net",
             Self::Pmem => "pmem",
             Self::Rng => "rng",
             Self::Vsock => "vsock",
@@ -41,14 +41,14 @@ impl Thread {
 
     fn allowed(self) -> &'static [&'static [Call]] {
         match self {
-            // A thread keeps the filters of the one that started it: what the thread of a disk, an interface or a share may
+            // A thread keeps the filters of the one that started it: what the thread of a disk, a share or an interface may
             // do, the main thread has to be allowed too.
-            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK, allowed::NET, allowed::FS],
+            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK, allowed::FS, allowed::NET],
             Self::Vcpu => &[allowed::EVERY_THREAD, allowed::VCPU],
             Self::Balloon => &[allowed::EVERY_THREAD, allowed::BALLOON],
             Self::Blk => &[allowed::EVERY_THREAD, allowed::BLK],
-            Self::Net => &[allowed::EVERY_THREAD, allowed::NET],
             Self::Fs => &[allowed::EVERY_THREAD, allowed::FS],
+            Self::Net => &[allowed::EVERY_THREAD, allowed::NET],
             Self::Pmem => &[allowed::EVERY_THREAD, allowed::PMEM],
             Self::Rng => &[allowed::EVERY_THREAD, allowed::RNG],
             Self::Vsock => &[allowed::EVERY_THREAD, allowed::VSOCK],

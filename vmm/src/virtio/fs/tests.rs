@@ -14,6 +14,7 @@ use vmm_api::MAX_FUSE_MESSAGE;
 use super::session::MOST_PENDING;
 use super::{Fs, FsHandle, QUEUE_SIZES};
 use crate::ending::Ending;
+use crate::jail::seccomp;
 use crate::pci::Slot;
 use crate::virtio::mock_driver::*;
 use crate::virtio::queue_thread::ThreadPlan;
@@ -41,7 +42,8 @@ struct Rig {
 fn rig() -> Rig {
     let machine = MockMachine::new();
     let ending = Arc::new(Ending::new().unwrap());
-    let plan = ThreadPlan { name: "fs".to_owned(), confine: || Ok(()), ending };
+    let plan =
+        ThreadPlan { name: "fs".to_owned(), confine: || seccomp::confine(seccomp::Thread::Fs), ending };
     let (fs, device) = Fs::new("shares", plan).unwrap();
     let slot = machine.add(fs);
     Rig { machine, slot, device }
@@ -383,7 +385,8 @@ fn a_driver_of_an_empty_place_is_saved_with_its_requests() {
     let (state, _hold) = first.machine.pci.save();
     let machine = MockMachine::with_memory(first.machine.memory.clone());
     let ending = Arc::new(Ending::new().unwrap());
-    let plan = ThreadPlan { name: "fs".to_owned(), confine: || Ok(()), ending };
+    let plan =
+        ThreadPlan { name: "fs".to_owned(), confine: || seccomp::confine(seccomp::Thread::Fs), ending };
     let (fs, device) = Fs::new("shares", plan).unwrap();
     let slot = machine.add(fs);
     let second = Rig { machine, slot, device };
