@@ -16,6 +16,7 @@ mod config;
 mod container;
 mod control;
 mod copies;
+mod diagnostics;
 mod disks;
 mod ended;
 mod events;

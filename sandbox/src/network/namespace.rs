@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::sync::oneshot;
 
 /// That of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -61,14 +62,18 @@ impl NetworkNamespace {
         Ok(Self { file: self.file.try_clone()? })
     }
 
-    /// Does the work in a thread that has entered it, and waits for the thread.
-    pub(crate) fn run<T: Send>(
+    /// Has a thread that has entered it spawn a process, which then lives there. In a runtime, which has its tasks.
+    pub(crate) fn spawn_in<T: Send>(
         &self,
-        work: impl FnOnce() -> io::Result<T> + Send,
+        spawn: impl FnOnce() -> io::Result<T> + Send,
     ) -> Result<io::Result<T>, NamespaceError> {
-        in_thread(|| Ok(self.enter().map(|()| work())))
-            .map_err(NamespaceError::Enter)?
-            .map_err(NamespaceError::Enter)
+        let runtime = tokio::runtime::Handle::current();
+        let work = || {
+            self.enter()?;
+            let _tasks_are_there = runtime.enter();
+            Ok(spawn())
+        };
+        in_thread(work).map_err(NamespaceError::Enter)
     }
 
     /// Does the work in a runtime of its own, in a thread that has entered it.
@@ -78,19 +83,38 @@ impl NetworkNamespace {
         F: Future<Output = T>,
         W: FnOnce() -> F + Send + 'static,
     {
-        let namespace = self.try_clone().map_err(NamespaceError::Enter)?;
-        let (done, result) = tokio::sync::oneshot::channel();
-        let body = move || {
-            let result = namespace.enter().and_then(|()| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                Ok(runtime.block_on(work()))
-            });
+        let (done, result) = oneshot::channel();
+        self.start(move || async move {
             // Whoever asked may have gone.
-            let _ = done.send(result);
+            let _ = done.send(work().await);
+        })?;
+        result.await.map_err(|_| NamespaceError::Enter(io::Error::other("the thread in it died")))
+    }
+
+    /// The same, and waits for nothing but that it has begun.
+    pub(crate) fn start<F, W>(&self, work: W) -> Result<(), NamespaceError>
+    where
+        F: Future<Output = ()>,
+        W: FnOnce() -> F + Send + 'static,
+    {
+        let namespace = self.try_clone().map_err(NamespaceError::Enter)?;
+        let (report, entered) = std::sync::mpsc::sync_channel(1);
+        let body = move || {
+            let runtime = namespace
+                .enter()
+                .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+            drop(namespace);
+            match runtime {
+                Ok(runtime) => {
+                    let _ = report.send(Ok(()));
+                    runtime.block_on(work());
+                }
+                Err(error) => drop(report.send(Err(error))),
+            }
         };
         thread::Builder::new().name("netns".to_owned()).spawn(body).map_err(NamespaceError::Enter)?;
-        let died = |_| NamespaceError::Enter(io::Error::other("the thread in it died"));
-        result.await.map_err(died)?.map_err(NamespaceError::Enter)
+        let entered = entered.recv().unwrap_or_else(|_| Err(io::Error::other("the thread in it died")));
+        entered.map_err(NamespaceError::Enter)
     }
 
     fn enter(&self) -> io::Result<()> {

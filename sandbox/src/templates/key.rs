@@ -31,6 +31,9 @@ pub(crate) fn key(installation: &Installation, shape: Shape) -> io::Result<Strin
     digest.update(&[shape.vcpus]);
     digest.update(&shape.memory.to_le_bytes());
     digest.update(command_line(&installation.kernel_arguments).as_bytes());
+    for place in super::places() {
+        digest.update(&serde_json::to_vec(&place)?);
+    }
     let name = digest.finish();
     Ok(name.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
 }
