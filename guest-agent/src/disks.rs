@@ -23,7 +23,9 @@ const BLOCK_DEVICES: &str = "/sys/block";
 const VIRTIO_BUS: &str = "/sys/bus/virtio";
 
 /// Types of virtio devices (virtio 1.3 §5).
+const NETWORK: u32 = 1;
 const BLOCK: u32 = 2;
+const FILE_SYSTEM: u32 = 26;
 const PMEM: u32 = 27;
 
 /// What the kernel calls the first, and here only, disk that is persistent memory.
@@ -66,8 +68,8 @@ pub(crate) async fn attach(serials: &[String]) -> Result<(), DiskError> {
     }
 }
 
-/// Has the kernel find the places of disks, and leave them without a driver; but for persistent memory, whose length does
-/// not depend on what takes the place.
+/// Has the kernel find the places there are. Those of block devices are left without a driver, which would ask what is on
+/// them; the others are to the guest what they will be.
 pub(crate) async fn prepare() -> Result<(), DiskError> {
     let automatic =
         |on: &'static str| blocking(move || fs::write(Path::new(VIRTIO_BUS).join("drivers_autoprobe"), on));
@@ -76,7 +78,15 @@ pub(crate) async fn prepare() -> Result<(), DiskError> {
     // From now on again: those that are there have been passed over.
     automatic("1").await.map_err(DiskError::Drivers)?;
     scanned?;
+    for device_type in [NETWORK, FILE_SYSTEM] {
+        blocking(move || bind(device_type)).await.map_err(DiskError::Drivers)?;
+    }
     attach(&[PERSISTENT_MEMORY.to_owned()]).await
+}
+
+/// Has the kernel look at the bus, and probe the drivers of what is new there.
+pub(crate) async fn look() -> Result<(), DiskError> {
+    rescan().await.map_err(DiskError::Rescan)
 }
 
 /// Has the kernel let go of the disk, so that the host may take it away.

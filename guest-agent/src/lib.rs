@@ -21,6 +21,7 @@ pub mod power;
 mod pump;
 pub mod reaper;
 pub mod service;
+mod shares;
 mod signals;
 pub mod streams;
 pub mod transport;

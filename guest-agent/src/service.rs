@@ -6,12 +6,13 @@ use agent_api::agent::{
     AdoptRequest, AdoptResponse, AttachDisksRequest, AttachDisksResponse, ChangesRequest, ChangesResponse,
     CreateContainerRequest, CreateContainerResponse, Created, DetachDiskRequest, DetachDiskResponse,
     ExecRequest, ExecResponse, ExportRequest, ExportResponse, MountContainerRequest, MountContainerResponse,
-    PauseRequest, PauseResponse, PowerOffRequest, PowerOffResponse, PrepareRequest, PrepareResponse,
-    ProcessesRequest, ProcessesResponse, ReadArchiveRequest, ReadArchiveResponse, RemoveContainerRequest,
-    RemoveContainerResponse, ResizeTerminalRequest, ResizeTerminalResponse, ResumeRequest, ResumeResponse,
-    SignalRequest, SignalResponse, StartContainerRequest, StartContainerResponse, StatPathRequest,
-    StatPathResponse, StatsRequest, StatsResponse, TakeOverRequest, TakeOverResponse, WaitRequest,
-    WaitResponse, WriteArchiveRequest, WriteArchiveResponse,
+    MountSharesRequest, MountSharesResponse, PauseRequest, PauseResponse, PowerOffRequest, PowerOffResponse,
+    PrepareRequest, PrepareResponse, ProcessesRequest, ProcessesResponse, ReadArchiveRequest,
+    ReadArchiveResponse, RemoveContainerRequest, RemoveContainerResponse, ResizeTerminalRequest,
+    ResizeTerminalResponse, ResumeRequest, ResumeResponse, SignalRequest, SignalResponse,
+    StartContainerRequest, StartContainerResponse, StatPathRequest, StatPathResponse, StatsRequest,
+    StatsResponse, TakeOverRequest, TakeOverResponse, WaitRequest, WaitResponse, WriteArchiveRequest,
+    WriteArchiveResponse,
 };
 use agent_api::agent_ttrpc::{self, Agent};
 use async_trait::async_trait;
@@ -22,7 +23,7 @@ use ttrpc::{Code, Error, Result, get_status};
 use crate::container::{CallError, Containers};
 use crate::disks::DiskError;
 use crate::identity::AdoptError;
-use crate::{disks, error_chain, identity, power};
+use crate::{disks, error_chain, identity, power, shares};
 
 /// Serves the contract to whoever connects, for as long as the result lives.
 pub async fn serve(listener: Listener, containers: Containers) -> Result<ttrpc::asynchronous::Server> {
@@ -60,6 +61,15 @@ impl Agent for Service {
     ) -> Result<AttachDisksResponse> {
         disks::attach(&request.serials).await.map_err(|error| disk_status(&error))?;
         Ok(AttachDisksResponse::default())
+    }
+
+    async fn mount_shares(
+        &self,
+        _: &TtrpcContext,
+        request: MountSharesRequest,
+    ) -> Result<MountSharesResponse> {
+        shares::mount_once(&request.tag).await.map_err(|error| status(Code::INTERNAL, &error))?;
+        Ok(MountSharesResponse::default())
     }
 
     async fn detach_disk(&self, _: &TtrpcContext, request: DetachDiskRequest) -> Result<DetachDiskResponse> {

@@ -12,8 +12,9 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::broker::Broker;
 use crate::cgroup::{HostLimits, Plan};
@@ -22,9 +23,11 @@ use crate::disks::{self, Descriptors};
 use crate::guest::Guest;
 use crate::installation::Installation;
 use crate::memory::vm_memory;
+use crate::network::{Network, NetworkNamespace};
 use crate::process_id::ProcessId;
 use crate::record::{Claim, StateDir};
 use crate::sandbox::Sandbox;
+use crate::shares::{FileServer, Shares};
 use crate::snapshot::SnapshotFiles;
 use crate::templates::{Learning, SavedFiles, Shape, Templates};
 use crate::timeline::Timeline;
@@ -60,14 +63,23 @@ impl Sandbox {
         let source = Source { installation, shape, disks, files, identity: claim.record().identity };
         timeline.mark("descriptors opened");
 
-        let cgroup = make_cgroup(&mut claim, &config.limits, memory)?;
-        let mut starting =
-            Starting { source, claim: &mut claim, cgroup, hostname: &config.hostname, timeline };
-        let Started { vmm, guest, learning } = match &config.from {
+        let cgroup = make_cgroup(&mut claim, &config.limits, memory, config.cgroup_parent.as_deref())?;
+        let mut starting = Starting {
+            source,
+            claim: &mut claim,
+            cgroup,
+            network: config.network.as_ref(),
+            hostname: &config.hostname,
+            file_server: None,
+            wants_shares: config.shares,
+            timeline,
+        };
+        let Started { vmm, guest, incoming, learning } = match &config.from {
             Some(files) => starting.go_on_from(files).await?,
             None => starting.start(&Templates::of(state)).await?,
         };
 
+        let shares = starting.file_server.take().map(Shares::of);
         let broker = Broker::serve(claim.directory(), vmm.handle().clone()).map_err(LaunchError::Broker)?;
         Ok(Self {
             broker,
@@ -76,6 +88,9 @@ impl Sandbox {
             guest,
             rootfs,
             scratch: scratch.map(Arc::new),
+            disks_added: AtomicU64::new(0),
+            shares: Mutex::new(shares),
+            network: Mutex::new(Network::of(config.network, incoming)),
             learning,
             timeline: timeline.clone(),
         })
@@ -87,7 +102,12 @@ struct Starting<'a> {
     source: Source<'a>,
     claim: &'a mut Claim,
     cgroup: Option<Plan>,
+    /// That of the VMM; `None`: this process's.
+    network: Option<&'a NetworkNamespace>,
     hostname: &'a str,
+    /// Once it runs, of a sandbox that `wants_shares`.
+    file_server: Option<FileServer>,
+    wants_shares: bool,
     timeline: &'a Timeline,
 }
 
@@ -95,6 +115,8 @@ struct Starting<'a> {
 struct Started {
     vmm: Vmm,
     guest: Guest,
+    /// What the guest opens from here on.
+    incoming: mpsc::Receiver<Incoming>,
     /// Of a template whose starts nobody has seen yet.
     learning: Option<Learning>,
 }
@@ -123,9 +145,10 @@ impl Starting<'_> {
     async fn begin(&mut self, start: Start) -> Result<Started, LaunchError> {
         let (vmm, incoming) = self.spawn()?;
         self.timeline.mark("VMM spawned");
-        let begun = boot::boot(vmm.handle(), start, incoming, self.timeline).await?;
+        self.spawn_file_server()?;
+        let (begun, incoming) = boot::boot(vmm.handle(), start, incoming, self.timeline).await?;
         let guest = boot::adopt(vmm.handle(), begun, self.hostname, self.timeline).await?;
-        Ok(Started { vmm, guest, learning: None })
+        Ok(Started { vmm, guest, incoming, learning: None })
     }
 
     /// Starts the VMM, within its limits from the first, and lets the record know it.
@@ -133,16 +156,40 @@ impl Starting<'_> {
         let program = &self.source.installation.vmm;
         let failed = |source| LaunchError::Spawn { program: program.clone(), source };
         let cgroup = self.cgroup.as_ref().map(Plan::open).transpose()?;
-        let (vmm, incoming) = Vmm::spawn(program, cgroup.as_ref().map(AsFd::as_fd)).map_err(failed)?;
+        let spawn = || Vmm::spawn(program, cgroup.as_ref().map(AsFd::as_fd));
+        let (vmm, incoming) = match self.network {
+            Some(network) => network.spawn_in(spawn)?,
+            None => spawn(),
+        }
+        .map_err(failed)?;
         let id = ProcessId::of(vmm.pid()).map_err(failed)?;
         self.claim.update(|record| record.vmm = Some(id))?;
         Ok((vmm, incoming))
     }
+
+    /// While the VM comes to life, which takes longer. A start that is tried again goes on with the one there is.
+    fn spawn_file_server(&mut self) -> Result<(), LaunchError> {
+        if !self.wants_shares || self.file_server.is_some() {
+            return Ok(());
+        }
+        let program = &self.source.installation.file_server;
+        let failed = |source| LaunchError::Spawn { program: program.clone(), source };
+        let cgroup = self.cgroup.as_ref().map(Plan::open).transpose()?;
+        let server = FileServer::spawn(program, cgroup.as_ref().map(AsFd::as_fd)).map_err(failed)?;
+        let id = ProcessId::of(server.pid()).map_err(failed)?;
+        self.file_server = Some(server);
+        Ok(self.claim.update(|record| record.file_server = Some(id))?)
+    }
 }
 
 /// The record knows of it before it is there.
-fn make_cgroup(claim: &mut Claim, limits: &HostLimits, memory: u64) -> Result<Option<Plan>, LaunchError> {
-    let cgroup = Plan::new(limits, &claim.record().id, memory)?;
+fn make_cgroup(
+    claim: &mut Claim,
+    limits: &HostLimits,
+    memory: u64,
+    parent: Option<&Path>,
+) -> Result<Option<Plan>, LaunchError> {
+    let cgroup = Plan::new(limits, &claim.record().id, memory, parent)?;
     if let Some(cgroup) = &cgroup {
         claim.update(|record| record.cgroup = Some(cgroup.path().to_owned()))?;
         cgroup.make()?;

@@ -2,12 +2,17 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::Mutex;
 
 use crate::broker::Broker;
 use crate::container::Rootfs;
 use crate::ended::Ended;
 use crate::guest::{Guest, GuestError};
+use crate::network::Network;
 use crate::record::{Claim, Record, RecordError, State};
+use crate::shares::Shares;
 use crate::snapshot::Snapshotter;
 use crate::templates::Learning;
 use crate::timeline::Timeline;
@@ -19,10 +24,13 @@ pub struct Sandbox {
     // In the order they have to go: nobody is let in any more, the VM ends, the record is removed.
     pub(crate) broker: Broker,
     pub(crate) vmm: Vmm,
+    pub(crate) shares: Mutex<Option<Shares>>,
     pub(crate) claim: Claim,
     pub(crate) guest: Guest,
     pub(crate) rootfs: Rootfs,
     pub(crate) scratch: Option<Arc<OwnedFd>>,
+    pub(crate) disks_added: AtomicU64,
+    pub(crate) network: Mutex<Network>,
     pub(crate) learning: Option<Learning>,
     pub(crate) timeline: Timeline,
 }
@@ -32,6 +40,7 @@ pub struct Sandbox {
 pub struct Remains {
     // In the order they have to go.
     vmm: Vmm,
+    shares: Option<Shares>,
     claim: Claim,
 }
 
@@ -44,6 +53,11 @@ impl Sandbox {
     /// The disks this sandbox was launched with, as a container's root file system.
     pub fn rootfs(&self) -> &Rootfs {
         &self.rootfs
+    }
+
+    /// The process that holds the VM, and with it the sandbox's network namespace.
+    pub fn vmm_pid(&self) -> u32 {
+        self.vmm.pid()
     }
 
     /// What takes snapshots of it.
@@ -83,13 +97,13 @@ impl Sandbox {
     /// Ends the VM at once, whatever the guest is doing: nothing of it runs any more, and nobody finds it. What the guest
     /// has not written to its disks is lost.
     pub async fn halt(self) -> (Arc<Ended>, Remains) {
-        let Self { broker, vmm, mut claim, timeline, .. } = self;
+        let Self { broker, vmm, shares, mut claim, timeline, .. } = self;
         drop(broker);
         let ended = vmm.halt().await;
         // Where that cannot be written, a start of the same sandbox is refused instead of waiting.
         let _ = claim.update(|record| record.state = State::Ending);
         timeline.mark("VM stopped");
-        (ended, Remains { vmm, claim })
+        (ended, Remains { vmm, shares: shares.into_inner(), claim })
     }
 
     /// Ends the VM at once, and leaves nothing behind.
@@ -114,8 +128,11 @@ impl Sandbox {
 impl Remains {
     /// Waits until all of it is gone.
     pub async fn clear_away(self) {
-        let Self { vmm, claim } = self;
+        let Self { vmm, shares, claim } = self;
         vmm.gone().await;
+        if let Some(shares) = shares {
+            shares.gone().await;
+        }
         drop(claim);
     }
 }

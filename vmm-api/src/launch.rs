@@ -85,7 +85,8 @@ pub enum Place {
     /// Of the [`DiskDevice::PersistentMemory`], which then is so many bytes long, whatever takes the place: what that has
     /// less reads as zeroes. A multiple of 2 MiB. A driver may have it all the time.
     PersistentMemory { length: u64 },
-    /// Of a [`Net`] with this name, with so many pairs of queues. A driver may have it all the time.
+    /// Of a [`Net`] with this name, with so many pairs of queues. A driver may have it all the time. Every interface of a
+    /// saved VM goes on as such a place, whether it had a tap or not.
     Net { name: String, queues: u8 },
     /// Of a [`Share`] with this tag. A driver may have it all the time; requests wait for the server.
     Share { tag: String },

@@ -130,6 +130,9 @@ async fn find_disks(rootfs: Option<&agent::Rootfs>) -> Result<(), Failure> {
 
 fn mount_rootfs(dir: &Path, disks: &agent::Rootfs) -> Result<Rootfs, BundleError> {
     fs::create_dir_all(dir).map_err(BundleError::Write)?;
+    if !disks.share.is_empty() {
+        return Ok(Rootfs::of_share(dir, &disks.share)?);
+    }
     let scratch = Some(disks.scratch.as_str()).filter(|serial| !serial.is_empty());
     Ok(Rootfs::mount(dir, &disks.layers, scratch)?)
 }
@@ -231,7 +234,7 @@ fn fill_bundle(
     if request.init {
         mounts.push(init::mount()?);
     }
-    let writable = !disks.scratch.is_empty();
+    let writable = !disks.scratch.is_empty() || !(disks.share.is_empty() || disks.read_only);
     spec::complete(&mut spec, Additions { rootfs: rootfs.path(), writable, cgroup, mounts })?;
     complete_process(&mut spec, rootfs.path(), request)?;
     let capabilities = spec.process_mut().as_mut().and_then(spec::take_capabilities);

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
+    fsconfig_set_string, fsmount, fsopen, mount, mount_bind_recursive, move_mount, unmount,
 };
 
 use crate::disks::{self, DiskError};
-use crate::{error_chain, log};
+use crate::{error_chain, log, shares};
 
 /// Room for the mount points of a container that has no writable disk, and for nothing else.
 const MOUNT_POINTS_LEN: &CStr = c"size=1m,mode=0755";
@@ -28,6 +28,8 @@ pub(super) enum RootfsError {
     Disk(#[from] DiskError),
     #[error("the container has no layers")]
     NoLayers,
+    #[error("{0:?} is no share's name")]
+    ShareName(String),
     #[error("cannot make {}", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("cannot mount {what}")]
@@ -75,6 +77,24 @@ impl Rootfs {
         Ok(rootfs)
     }
 
+    /// Takes the host's directory of this name.
+    pub(super) fn of_share(dir: &Path, name: &str) -> Result<Self, RootfsError> {
+        let mut rootfs = Self {
+            root: dir.join("rootfs"),
+            lower_dirs: Vec::new(),
+            upper: PathBuf::new(),
+            mounted: Vec::new(),
+        };
+        if !is_component(name) {
+            return Err(RootfsError::ShareName(name.to_owned()));
+        }
+        create_dir(&rootfs.root)?;
+        mount_bind_recursive(Path::new(shares::DIRECTORY).join(name), &rootfs.root)
+            .map_err(|error| cannot_mount(format!("share {name}"), error.into()))?;
+        rootfs.mounted.push(rootfs.root.clone());
+        Ok(rootfs)
+    }
+
     /// Where the root file system is.
     pub(super) fn path(&self) -> &Path {
         &self.root
@@ -82,6 +102,7 @@ impl Rootfs {
 
     /// Its two sides, to be compared.
     pub(super) fn sides(&self) -> Sides {
+        // A root that the host has is compared there.
         Sides { upper: self.upper.clone(), lower_dirs: self.lower_dirs.clone() }
     }
 
@@ -188,6 +209,10 @@ impl Sides {
         fsconfig_create(&overlay)?;
         Ok(fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
     }
+}
+
+fn is_component(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains('/')
 }
 
 fn open_dir(path: &Path) -> io::Result<OwnedFd> {

@@ -52,13 +52,23 @@ pub(crate) struct Plan {
 impl Plan {
     /// What to make for a sandbox of this id, whose VM has this much memory in bytes; `None` if no limit is asked
     /// for. A limit that cannot be had here is an error only when nothing but the host can enforce it: those on
-    /// processor time and memory, the guest does, too.
-    pub(crate) fn new(limits: &HostLimits, id: &str, memory: u64) -> Result<Option<Self>, LimitError> {
-        if *limits == HostLimits::default() {
-            return Ok(None);
-        }
-        let mut settings = settings::of(limits, memory)?;
-        let parent = match Parent::prepare() {
+    /// processor time and memory, the guest does, too. With a parent given, the sandbox has a cgroup below that in any case.
+    pub(crate) fn new(
+        limits: &HostLimits,
+        id: &str,
+        memory: u64,
+        parent: Option<&Path>,
+    ) -> Result<Option<Self>, LimitError> {
+        let mut settings = match (*limits == HostLimits::default(), parent) {
+            (true, None) => return Ok(None),
+            (true, Some(_)) => Vec::new(),
+            (false, _) => settings::of(limits, memory)?,
+        };
+        let prepared = match parent {
+            Some(path) => Parent::prepare_at(path),
+            None => Parent::prepare(),
+        };
+        let parent = match prepared {
             Ok(parent) => parent,
             Err(_) if settings.iter().all(|setting| !setting.needed) => return Ok(None),
             Err(error) => return Err(LimitError::Nowhere(nowhere(&error))),

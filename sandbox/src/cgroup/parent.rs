@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
@@ -58,6 +58,25 @@ impl Parent {
         }
     }
 
+    /// Makes that one ready which somebody else chose: an absolute path in the hierarchy. It may be there, with limits on all
+    /// that is in it.
+    pub(super) fn prepare_at(path: &Path) -> Result<Self, ParentError> {
+        let mount = Path::new(MOUNT);
+        if !mount.join("cgroup.controllers").exists() {
+            return Err(ParentError::NoUnified);
+        }
+        let used = || -> io::Result<Self> {
+            let place = below_mount(path)?;
+            fs::create_dir_all(&place)?;
+            let mut controllers = Vec::new();
+            for cgroup in from_the_top(&place) {
+                controllers = enable(cgroup)?;
+            }
+            Ok(Self { path: place, controllers })
+        };
+        used().map_err(|source| ParentError::Use { path: path.to_owned(), source })
+    }
+
     /// The controllers sandboxes would have, found without changing anything.
     pub(super) fn look() -> Result<Vec<String>, ParentError> {
         let base = base()?;
@@ -79,6 +98,26 @@ fn base() -> Result<PathBuf, ParentError> {
     let own = own_path(&own).ok_or(ParentError::NoUnified)?;
     let above = mount.join(own).parent().map(Path::to_owned).ok_or(ParentError::NotDelegated)?;
     if above.starts_with(mount) && is_delegated(&above) { Ok(above) } else { Err(ParentError::NotDelegated) }
+}
+
+/// A cgroup's directory, by its path in the hierarchy.
+fn below_mount(path: &Path) -> io::Result<PathBuf> {
+    let mut place = PathBuf::from(MOUNT);
+    for part in path.components() {
+        match part {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(name) => place.push(name),
+            Component::ParentDir | Component::Prefix(_) => return Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+    Ok(place)
+}
+
+/// A cgroup after all those it is in.
+fn from_the_top(cgroup: &Path) -> Vec<&Path> {
+    let mut all: Vec<_> = cgroup.ancestors().take_while(|above| above.starts_with(MOUNT)).collect();
+    all.reverse();
+    all
 }
 
 /// This process's cgroup, from the mount (cgroups(7), /proc/pid/cgroup: "0::PATH").
@@ -116,6 +155,15 @@ fn read_controllers(file: &Path) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_of_the_hierarchy_stays_in_it() {
+        let place = below_mount(Path::new("/kubepods/pod1")).unwrap();
+        assert_eq!(place, Path::new("/sys/fs/cgroup/kubepods/pod1"));
+        let above = ["/sys/fs/cgroup", "/sys/fs/cgroup/kubepods", "/sys/fs/cgroup/kubepods/pod1"];
+        assert_eq!(from_the_top(&place), above.map(Path::new));
+        assert!(below_mount(Path::new("/../proc")).is_err());
+    }
 
     #[test]
     fn the_unified_hierarchys_line_is_found_among_others() {

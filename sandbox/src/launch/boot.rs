@@ -30,13 +30,14 @@ pub(super) struct Begun {
     clock_behind: u64,
 }
 
-/// Has the VMM start the VM, or let a saved one go on, and waits until the agent in it opens its event stream.
+/// Has the VMM start the VM, or let a saved one go on, and waits until the agent in it opens its event stream:
+/// the first of those that come in.
 pub(super) async fn boot(
     vmm: &VmmHandle,
     start: Start,
     mut incoming: mpsc::Receiver<Incoming>,
     timeline: &Timeline,
-) -> Result<Begun, LaunchError> {
+) -> Result<(Begun, mpsc::Receiver<Incoming>), LaunchError> {
     let limit = if matches!(start.request, Request::Resume(_)) { RESUME_LIMIT } else { BOOT_LIMIT };
     let launching = vmm.call(start.request, start.descriptors);
     // Asked for at once, so that it is in force before the guest can connect.
@@ -59,7 +60,7 @@ pub(super) async fn boot(
     };
     let stream = within_limit(vmm, LaunchPhase::Boot, limit, connected).await?;
     timeline.mark("agent connected");
-    Ok(Begun { events: EventStream::new(stream), clock_behind })
+    Ok((Begun { events: EventStream::new(stream), clock_behind }, incoming))
 }
 
 /// Connects to the agent, and makes its guest this sandbox's.

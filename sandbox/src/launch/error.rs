@@ -11,6 +11,7 @@ use crate::ended::Ended;
 use crate::events::EventError;
 use crate::guest::GuestError;
 use crate::memory::MemoryError;
+use crate::network::NamespaceError;
 use crate::record::RecordError;
 use crate::scratch::ScratchError;
 use crate::vmm::VmmError;
@@ -42,6 +43,8 @@ pub enum LaunchError {
     Scratch(#[from] ScratchError),
     #[error(transparent)]
     Limits(#[from] LimitError),
+    #[error(transparent)]
+    Network(#[from] NamespaceError),
     #[error("cannot run {}", .program.display())]
     Spawn { program: PathBuf, source: io::Error },
     #[error("the VM ended while {phase}: {ended}")]

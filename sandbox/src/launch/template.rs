@@ -7,7 +7,7 @@ use vmm_api::{FdIndex, Identity, Launch, Reply, Request};
 use super::boot::{adopt, boot};
 use super::error::{LaunchError, LaunchPhase, agent_failed, failed};
 use super::source::{Source, Start, machine};
-use crate::disks::{self, Descriptors};
+use crate::disks::Descriptors;
 use crate::identity;
 use crate::installation::Installation;
 use crate::memory::vm_memory;
@@ -75,10 +75,10 @@ async fn make(
     let (vmm, incoming) =
         spawned.map_err(|source| LaunchError::Spawn { program: program.clone(), source })?;
     let timeline = Timeline::default();
-    let begun = boot(vmm.handle(), start, incoming, &timeline).await?;
+    let (begun, _incoming) = boot(vmm.handle(), start, incoming, &timeline).await?;
     // Nobody's yet, but clones count their time from its clock.
     let guest = adopt(vmm.handle(), begun, "", &timeline).await?;
-    for place in disks::places() {
+    for place in templates::places() {
         let added = vmm.handle().call(Request::AddPlace(place), Vec::new()).await;
         added.map_err(|error| failed(LaunchPhase::Save, error))?;
     }

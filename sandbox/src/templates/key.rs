@@ -31,6 +31,9 @@ pub(crate) fn key(installation: &Installation, shape: Shape) -> io::Result<Strin
     digest.update(&[shape.vcpus]);
     digest.update(&shape.memory.to_le_bytes());
     digest.update(command_line(&installation.kernel_arguments).as_bytes());
+    for place in super::places() {
+        digest.update(&serde_json::to_vec(&place)?);
+    }
     let name = digest.finish();
     Ok(name.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
 }
@@ -42,7 +45,7 @@ mod tests {
     #[test]
     fn whatever_shapes_a_guest_shapes_the_name() {
         let directory = tempfile::tempdir().unwrap();
-        for part in ["bulkhead-vmm", "vmlinux", "initramfs"] {
+        for part in ["bulkhead-vmm", "bulkhead-file-server", "vmlinux", "initramfs"] {
             fs::write(directory.path().join(part), part).unwrap();
         }
         let installation = Installation::at(directory.path()).unwrap();

@@ -24,11 +24,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{FlockOperation, flock, fstatfs, fstatvfs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use vmm_api::Place;
 
 pub(crate) use key::{Shape, key};
 pub(crate) use working_set::{Learning, WorkingSet};
 
 use crate::record::StateDir;
+use crate::{disks, network, shares};
+
+/// What a template has places for, beside what every VM has: what nearly every sandbox is given sooner or later.
+pub(crate) fn places() -> impl Iterator<Item = Place> {
+    disks::places().into_iter().chain([network::place(), shares::place()])
+}
 
 /// Below the state directory, where no sandbox's name begins with a dot.
 const DIRECTORY: &str = ".templates";

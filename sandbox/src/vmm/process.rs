@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::fs::File;
-use std::future::{pending, ready};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -11,7 +10,6 @@ use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use spawn::Child;
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -20,11 +18,8 @@ use vmm_api::{CONTROL_FD, ControlSocket};
 use super::Incoming;
 use super::conversation::{Ask, converse};
 use crate::control::AsyncControl;
+use crate::diagnostics::Diagnostics;
 use crate::ended::{Ended, Reason};
-use crate::guest_text;
-
-/// How much of the VMM's standard error is kept: its last bytes.
-const DIAGNOSTICS: usize = 8 * 1024;
 
 /// How long a VMM that closed its control socket may take to exit before it is killed.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
@@ -95,40 +90,6 @@ impl VmmProcess {
     }
 }
 
-/// A VMM's standard error, of which the last [`DIAGNOSTICS`] bytes are kept. A VMM that its guest took over may write
-/// anything.
-struct Diagnostics<S> {
-    source: S,
-    kept: Vec<u8>,
-}
-
-impl<S: AsyncRead + Unpin> Diagnostics<S> {
-    fn of(source: S) -> Self {
-        Self { source, kept: Vec::new() }
-    }
-
-    /// Keeps what comes. Cancelled, it loses nothing.
-    async fn keep(&mut self) -> Infallible {
-        let mut piece = [0; 1024];
-        while let Ok(length @ 1..) = self.source.read(&mut piece).await {
-            self.kept.extend_from_slice(piece.get(..length).unwrap_or_default());
-            let excess = self.kept.len().saturating_sub(DIAGNOSTICS);
-            self.kept.drain(..excess);
-        }
-        pending().await
-    }
-
-    /// With all that has come.
-    async fn so_far(&mut self) -> String {
-        tokio::select! {
-            biased;
-            never = self.keep() => match never {},
-            () = ready(()) => {}
-        }
-        guest_text::console(&String::from_utf8_lossy(&self.kept))
-    }
-}
-
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -137,17 +98,4 @@ fn with_sources(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn only_the_last_of_a_flood_is_kept() {
-        let flood = "x".repeat(10 * DIAGNOSTICS) + "the end";
-        let kept = Diagnostics::of(flood.as_bytes()).so_far().await;
-        assert_eq!(kept.len(), DIAGNOSTICS);
-        assert!(kept.ends_with("the end"));
-    }
 }

@@ -1,0 +1,187 @@
+//! A pod's network, given to its guest: each interface of the pod's network namespace gets a tap beside it, all packets cross
+//! between the two, and the guest has an interface of the same name, addresses and routes behind the tap.
+
+mod names;
+mod namespace;
+mod pod;
+mod tap;
+
+use std::collections::HashMap;
+use std::io;
+
+use agent_api::agent::SetNetworkRequest;
+use agent_api::ports;
+use host_calls::Tap;
+use tokio::sync::mpsc;
+use vmm_api::{FdIndex, Net, Place, Reply, Request};
+
+use crate::guest::GuestError;
+use crate::sandbox::Sandbox;
+use crate::vmm::{Incoming, VmmError, VmmHandle};
+
+use self::pod::Pod;
+
+pub use namespace::{NamespaceError, NetworkNamespace};
+
+/// Pairs of queues of the guest's devices.
+const QUEUES: u8 = 1;
+
+/// Why the guest did not get its network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error("the sandbox's network namespace is this host's own, which a guest cannot be given")]
+    OfHost,
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    #[error("cannot talk to the kernel of the sandbox's network namespace")]
+    Socket(#[source] io::Error),
+    #[error("cannot {doing} in the sandbox's network namespace")]
+    Netlink { doing: &'static str, source: rtnetlink::Error },
+    #[error("cannot make a tap beside the interface {interface}")]
+    Tap { interface: String, source: io::Error },
+    #[error("the interface {0} is not of Ethernet's kind, and cannot be given to a guest")]
+    NotEthernet(String),
+    #[error(transparent)]
+    Vmm(#[from] VmmError),
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+}
+
+/// What a sandbox has of a network.
+pub(crate) struct Network {
+    namespace: Option<NetworkNamespace>,
+    /// Which of the namespace's interfaces each of the guest's devices belongs to, by index; one that is gone leaves a device
+    /// for another.
+    devices: Vec<Option<u32>>,
+    /// Streams the guest opens, until somebody answers them.
+    incoming: Option<mpsc::Receiver<Incoming>>,
+}
+
+/// The device that a template has a place for.
+pub(crate) fn place() -> Place {
+    Place::Net { name: device_name(0), queues: QUEUES }
+}
+
+/// As requests to the VMM call the device.
+fn device_name(device: usize) -> String {
+    format!("net{device}")
+}
+
+impl Network {
+    pub(crate) fn of(namespace: Option<NetworkNamespace>, incoming: mpsc::Receiver<Incoming>) -> Self {
+        Self { namespace, devices: Vec::new(), incoming: Some(incoming) }
+    }
+
+    /// Has a device of the guest for each interface that is there, and says what the guest is to make of them.
+    async fn follow(&mut self, vmm: &VmmHandle) -> Result<SetNetworkRequest, NetworkError> {
+        let (pod, mut taps) = match &self.namespace {
+            Some(namespace) => look(namespace, self.devices.iter().flatten().copied().collect()).await?,
+            None => (Pod::default(), HashMap::new()),
+        };
+        let Pod { mut interfaces, routes, neighbours } = pod;
+        for (device, held) in self.devices.iter_mut().enumerate() {
+            let is_gone = |index: &mut u32| interfaces.iter().all(|interface| interface.index != *index);
+            if held.take_if(is_gone).is_some() {
+                remove(vmm, device).await?;
+            }
+        }
+        for interface in &mut interfaces {
+            let held = self.devices.iter().position(|held| *held == Some(interface.index));
+            let device = match (held, taps.remove(&interface.index)) {
+                (Some(device), _) => device,
+                (None, Some(tap)) => self.add(vmm, interface.index, interface.mac, tap).await?,
+                // It was there the last time, and its device could not be had then.
+                (None, None) => continue,
+            };
+            interface.told.device = u32::try_from(device).unwrap_or(u32::MAX);
+        }
+        let interfaces = interfaces.into_iter().map(|interface| interface.told).collect();
+        Ok(SetNetworkRequest { interfaces, routes, neighbours, ..Default::default() })
+    }
+
+    /// Has the guest's first free device be of an interface, or one more.
+    async fn add(
+        &mut self,
+        vmm: &VmmHandle,
+        index: u32,
+        mac: [u8; 6],
+        tap: Tap,
+    ) -> Result<usize, NetworkError> {
+        let device = self.devices.iter().position(Option::is_none).unwrap_or(self.devices.len());
+        let place = Place::Net { name: device_name(device), queues: QUEUES };
+        // Refused where there is one: a template's, or one that was used before. So a device stays when its interface goes,
+        // and the order of the guest's devices never changes.
+        let _ = vmm.call(Request::AddPlace(place), Vec::new()).await;
+        let net = Net {
+            name: device_name(device),
+            queues: vec![FdIndex(0)],
+            vhost: Vec::new(),
+            mac,
+            transmit: None,
+            receive: None,
+        };
+        match vmm.call(Request::AddNet(net), vec![tap.queue]).await? {
+            (Reply::NetAdded, _) => {}
+            _ => return Err(VmmError::WrongReply.into()),
+        }
+        match self.devices.get_mut(device) {
+            Some(free) => *free = Some(index),
+            None => self.devices.push(Some(index)),
+        }
+        Ok(device)
+    }
+
+    /// Answers the guest's questions for names from now on.
+    async fn relay_names(&mut self, vmm: &VmmHandle) -> Result<(), NetworkError> {
+        let (Some(namespace), Some(incoming)) = (&self.namespace, self.incoming.take()) else {
+            return Ok(());
+        };
+        names::serve(namespace, incoming)?;
+        Ok(vmm.listen(ports::NAME_PORT).await?)
+    }
+}
+
+async fn remove(vmm: &VmmHandle, device: usize) -> Result<(), NetworkError> {
+    match vmm.call(Request::RemoveNet { name: device_name(device) }, Vec::new()).await? {
+        (Reply::NetRemoved, _) => Ok(()),
+        _ => Err(VmmError::WrongReply.into()),
+    }
+}
+
+/// Reads what the namespace has, and makes taps beside those of its interfaces that are not `held` yet, by their indices.
+async fn look(
+    namespace: &NetworkNamespace,
+    held: Vec<u32>,
+) -> Result<(Pod, HashMap<u32, Tap>), NetworkError> {
+    // Of a host, every packet would go to the guest.
+    if namespace.is_own().map_err(NetworkError::Socket)? {
+        return Err(NetworkError::OfHost);
+    }
+    let looking = move || async move {
+        let (connection, netlink, _) = rtnetlink::new_connection().map_err(NetworkError::Socket)?;
+        // Ends with this runtime.
+        tokio::spawn(connection);
+        let pod = Pod::read(&netlink).await?;
+        let mut taps = HashMap::new();
+        for interface in pod.interfaces.iter().filter(|interface| !held.contains(&interface.index)) {
+            taps.insert(interface.index, tap::beside(&netlink, interface).await?);
+        }
+        Ok((pod, taps))
+    };
+    namespace.run_async(looking).await?
+}
+
+impl Sandbox {
+    /// Gives the guest the interfaces of its network namespace as they are now: those that are new since the last time are
+    /// added, those that are gone are removed. A sandbox without a namespace of its own gets nothing but its loopback. With
+    /// `name_relay`, DNS on the guest's 127.0.0.11 is answered by what answers it in the namespace.
+    pub async fn take_network(&self, name_relay: bool) -> Result<(), NetworkError> {
+        let mut network = self.network.lock().await;
+        let mut request = network.follow(self.vmm.handle()).await?;
+        if name_relay {
+            network.relay_names(self.vmm.handle()).await?;
+        }
+        request.name_relay = name_relay;
+        Ok(self.guest.set_network(&request).await?)
+    }
+}
