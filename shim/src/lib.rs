@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod cgroup_path;
 mod container_id;
 mod error_chain;
 mod hooks;
@@ -15,6 +16,7 @@ mod pod;
 mod signal;
 
 pub use bundle::{Bundle, BundleError};
+pub use cgroup_path::cgroup_path;
 pub use container_id::{IdError, check_id};
 pub use error_chain::describe;
 pub use hooks::{HookError, Moment, check_hooks, run_hooks};

@@ -18,6 +18,7 @@ use crate::log::Log;
 
 mod args;
 mod blob;
+mod cgroup;
 mod client;
 mod commands;
 mod copy;
@@ -28,6 +29,7 @@ mod log;
 mod make;
 mod pid_file;
 mod protocol;
+mod runtime;
 mod signals;
 mod state;
 mod stats;

@@ -8,15 +8,19 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use sandbox::ProcessId;
-use shim::{Bundle, BundleError, HookError, IdError, Membership, Moment, check_hooks, check_id, run_hooks};
+use shim::{
+    Bundle, BundleError, HookError, IdError, Membership, Moment, cgroup_path, check_hooks, check_id,
+    run_hooks,
+};
 
 use crate::args::StartingArgs;
+use crate::cgroup;
 use crate::hire::{HireError, Hired};
 use crate::log::Log;
 use crate::pid_file::{self, PidFileError};
 use crate::protocol::{Orders, Task};
 use crate::state::{Container, Root, StateError, Status};
-use crate::teardown::{self, TeardownError};
+use crate::teardown;
 
 /// In runc's words, where it has any.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +132,7 @@ pub(crate) fn make(
             Ok(()) => Ok(made),
             Err(error) => {
                 // Why it was to end is more to tell than how it did.
-                let _ = undo(root, made);
+                let _ = teardown::end(root, &made.container, log);
                 Err(error.into())
             }
         },
@@ -159,6 +163,7 @@ fn supervised(
         root: root.path().to_owned(),
         id: id.to_owned(),
         console: sent.is_some(),
+        cgroup: cgroup_path(&bundle.spec),
         log: log.clone(),
         task,
     };
@@ -171,6 +176,7 @@ fn supervised(
         pod,
         bundle: bundle.path.clone(),
         rootfs: bundle.root(),
+        cgroup: orders.cgroup,
         created: Timestamp::now(),
         annotations: annotations(bundle),
         hooks: bundle.spec.hooks().clone(),
@@ -179,7 +185,7 @@ fn supervised(
         Ok(()) => Ok(Made { container, supervisor, console: received }),
         Err(error) => {
             supervisor.dismiss();
-            after_failure(&container, log);
+            clear(&container, log);
             Err(error)
         }
     }
@@ -200,18 +206,15 @@ fn prepared(root: &Root, container: &Container, supervisor: &Hired) -> Result<()
 }
 
 /// What hooks have set up before one failed, the last ones are to take down.
-fn after_failure(container: &Container, log: &Log) {
+fn clear(container: &Container, log: &Log) {
+    if let Some(cgroup) = &container.cgroup {
+        // One that is in use is another's as well.
+        let _ = cgroup::remove(cgroup);
+    }
     let Some(hooks) = &container.hooks else { return };
     if let Err(error) = run_hooks(hooks, Moment::Poststop, &container.for_hooks()) {
         log.warning(&shim::describe(&error));
     }
-}
-
-fn undo(root: &Root, made: Made) -> Result<(), TeardownError> {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        return Ok(());
-    };
-    runtime.block_on(teardown::destroy(root, &made.container))
 }
 
 fn annotations(bundle: &Bundle) -> BTreeMap<String, String> {

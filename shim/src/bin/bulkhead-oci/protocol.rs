@@ -25,6 +25,8 @@ pub(crate) struct Orders {
     pub root: PathBuf,
     pub id: String,
     pub console: bool,
+    /// To be entered.
+    pub cgroup: Option<PathBuf>,
     pub log: Log,
     pub task: Task,
 }

@@ -45,6 +45,8 @@ pub(crate) struct Container {
     /// Absolute, as all paths.
     pub bundle: PathBuf,
     pub rootfs: PathBuf,
+    /// Which its supervisor, and who executes further processes, enters.
+    pub cgroup: Option<PathBuf>,
     pub created: Timestamp,
     pub annotations: BTreeMap<String, String>,
     pub hooks: Option<Hooks>,
@@ -262,6 +264,7 @@ pub(crate) mod tests {
             pod: id.to_owned(),
             bundle: PathBuf::from("/b"),
             rootfs: PathBuf::from("/b/rootfs"),
+            cgroup: None,
             created: Timestamp::UNIX_EPOCH,
             annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
             hooks: None,

@@ -10,9 +10,11 @@ use sandbox::{RecordError, StateDir};
 use shim::Moment;
 use tokio::time::timeout;
 
+use crate::cgroup;
 use crate::client::Client;
 use crate::log::Log;
 use crate::protocol::Ask;
+use crate::runtime::wait_for;
 use crate::state::{Container, Root, StateError, lives};
 
 /// How long a supervisor may take to end its virtual machine, and then to be gone once it is killed.
@@ -23,6 +25,8 @@ const SECONDS: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 pub(crate) enum TeardownError {
     #[error("cannot end the supervisor of container {id}")]
     Kill { id: String, source: io::Error },
+    #[error("cannot wait for the container's supervisor")]
+    Wait(#[source] io::Error),
     #[error("container {0} still running")]
     Lasting(String),
     #[error(transparent)]
@@ -31,8 +35,14 @@ pub(crate) enum TeardownError {
     State(#[from] StateError),
 }
 
-/// Ends a container in what state ever it is, and waits until its supervisor is gone: asked to, or else killed.
-pub(crate) async fn destroy(root: &Root, container: &Container) -> Result<(), TeardownError> {
+/// Ends a container in what state ever it is, and clears away what is left of it.
+pub(crate) fn end(root: &Root, container: &Container, log: &Log) -> Result<(), TeardownError> {
+    wait_for(destroy(root, container)).map_err(TeardownError::Wait)??;
+    clear(root, container, log)
+}
+
+/// Waits until its supervisor is gone: asked to go, or else killed.
+async fn destroy(root: &Root, container: &Container) -> Result<(), TeardownError> {
     let failed = |error: Errno| TeardownError::Kill { id: container.id.clone(), source: error.into() };
     let pid = i32::try_from(container.supervisor.pid).ok().and_then(Pid::from_raw);
     let Some(pid) = pid.filter(|_| lives(container.supervisor)) else { return Ok(()) };
@@ -62,9 +72,12 @@ pub(crate) async fn destroy(root: &Root, container: &Container) -> Result<(), Te
     if gone()? { Ok(()) } else { Err(TeardownError::Lasting(container.id.clone())) }
 }
 
-/// Clears away what is left of a container whose supervisor is gone, whichever way it went.
-pub(crate) fn clear(root: &Root, container: &Container, log: &Log) -> Result<(), TeardownError> {
+/// Whichever way the supervisor went.
+fn clear(root: &Root, container: &Container, log: &Log) -> Result<(), TeardownError> {
     StateDir::open()?.sweep()?;
+    if let Some(Err(error)) = container.cgroup.as_deref().map(cgroup::remove) {
+        log.warning(&format!("cannot remove the container's cgroup: {error}"));
+    }
     let state = container.for_hooks();
     let hooks = container.hooks.as_ref();
     // The life of a container goes on to its end whatever they do (OCI runtime-spec, runtime.md, "Lifecycle").

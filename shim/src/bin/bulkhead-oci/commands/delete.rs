@@ -1,8 +1,6 @@
 //! `bulkhead-oci delete`.
 
-use std::io;
-
-use super::{Failure, in_runtime};
+use super::Failure;
 use crate::args::DeleteArgs;
 use crate::log::Log;
 use crate::state::{Root, StateError, Status};
@@ -17,8 +15,6 @@ enum Error {
     State(#[from] StateError),
     #[error(transparent)]
     Teardown(#[from] TeardownError),
-    #[error("cannot wait for the container's supervisor")]
-    Runtime(#[from] io::Error),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +45,9 @@ fn remove(root: &Root, id: &str, force: bool, log: &Log) -> Result<(), Error> {
         Err(error) => return Err(error.into()),
     };
     match container.status() {
-        Status::Stopped => {}
-        Status::Created => in_runtime(teardown::destroy(root, &container))??,
-        _ if force => in_runtime(teardown::destroy(root, &container))??,
+        Status::Stopped | Status::Created => {}
+        _ if force => {}
         status => return Err(Error::NotStopped { id: id.to_owned(), status }),
     }
-    Ok(teardown::clear(root, &container, log)?)
+    Ok(teardown::end(root, &container, log)?)
 }

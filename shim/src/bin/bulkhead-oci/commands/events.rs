@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::in_runtime;
 use crate::args::EventsArgs;
 use crate::client::{Client, ClientError};
 use crate::protocol::Ask;
+use crate::runtime::wait_for;
 use crate::state::{Root, StateError};
 
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub(super) enum Error {
 /// One line, or one after the other until the container has ended.
 pub(super) fn events(root: &Root, args: &EventsArgs, out: &mut impl Write) -> Result<(), Error> {
     let container = root.load(&args.id)?;
-    in_runtime(async {
+    wait_for(async {
         let client = Client::connect(root, &container.pod, &container.id)?;
         print(out, &args.id, client.ask_for(Ask::Stats).await?)?;
         if args.stats {

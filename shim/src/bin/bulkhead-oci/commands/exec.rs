@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 use shim::{Bundle, BundleError};
 
-use super::in_runtime;
 use crate::args::ExecArgs;
 use crate::blob::{self, BlobError};
 use crate::foreground::{self, ForegroundError, Tied};
@@ -17,6 +16,7 @@ use crate::log::Log;
 use crate::make::{Console, MakeError, refuse_descriptors};
 use crate::pid_file::{self, PidFileError};
 use crate::protocol::{Orders, Task};
+use crate::runtime::wait_for;
 use crate::state::{Root, StateError, Status};
 
 /// In runc's words, where it has any.
@@ -71,6 +71,7 @@ pub(super) fn exec(root: &Root, args: &ExecArgs, log: &Log) -> Result<u8, Error>
         root: root.path().to_owned(),
         id: container.id.clone(),
         console: sent.is_some(),
+        cgroup: container.cgroup.clone(),
         log: log.clone(),
         task: Task::Exec { pod: container.pod.clone() },
     };
@@ -87,7 +88,7 @@ pub(super) fn exec(root: &Root, args: &ExecArgs, log: &Log) -> Result<u8, Error>
         return Ok(0);
     }
     let tied = received.as_ref().map(Tied::tie).transpose();
-    Ok(in_runtime(async { foreground::follow(supervisor.into_child(), tied?).await })??)
+    Ok(wait_for(async { foreground::follow(supervisor.into_child(), tied?).await })??)
 }
 
 /// From a file, or else the container's own with what the command line changes.

@@ -4,10 +4,10 @@ use std::io;
 
 use shim::{Signal, SignalError};
 
-use super::in_runtime;
 use crate::args::KillArgs;
 use crate::client::{Client, ClientError};
 use crate::protocol::Ask;
+use crate::runtime::wait_for;
 use crate::state::{Root, StateError, Status};
 
 #[derive(Debug, thiserror::Error)]
@@ -34,5 +34,5 @@ pub(super) fn kill(root: &Root, args: &KillArgs) -> Result<(), Error> {
     }
     let ask = Ask::Signal { signal, all: args.all };
     let asked = async { Client::connect(root, &container.pod, &container.id)?.ask(ask).await };
-    Ok(in_runtime(asked)??)
+    Ok(wait_for(asked)??)
 }

@@ -60,12 +60,3 @@ pub(crate) fn run(command: &Command, global: &GlobalArgs, log: &Log) -> Result<u
     }
     Ok(0)
 }
-
-/// Does what waits for other processes.
-fn in_runtime<T>(doing: impl Future<Output = T>) -> io::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(doing);
-    // What still blocks (input that does not come) ends with the process.
-    runtime.shutdown_background();
-    Ok(done)
-}

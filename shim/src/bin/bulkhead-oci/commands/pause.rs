@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::in_runtime;
 use crate::client::{Client, ClientError};
 use crate::protocol::Ask;
+use crate::runtime::wait_for;
 use crate::state::{Container, Root, StateError, Status};
 
 /// In runc's words.
@@ -40,5 +40,5 @@ pub(super) fn resume(root: &Root, id: &str) -> Result<(), Error> {
 
 fn ask(root: &Root, container: &Container, ask: Ask) -> Result<(), Error> {
     let asked = async { Client::connect(root, &container.pod, &container.id)?.ask(ask).await };
-    Ok(in_runtime(asked)??)
+    Ok(wait_for(asked)??)
 }

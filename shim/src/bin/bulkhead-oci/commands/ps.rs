@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::in_runtime;
 use crate::args::{PsArgs, TableOrJson};
 use crate::client::{Client, ClientError};
 use crate::protocol::{Ask, ProcessLine, Processes};
+use crate::runtime::wait_for;
 use crate::state::{Root, StateError};
 use crate::table;
 
@@ -27,7 +27,7 @@ pub(super) enum Error {
 pub(super) fn ps(root: &Root, args: &PsArgs, out: &mut impl Write) -> Result<(), Error> {
     let container = root.load(&args.id)?;
     let asked = async { Client::connect(root, &container.pod, &container.id)?.ask_for(Ask::Processes).await };
-    let Processes { listed, more } = in_runtime(asked)??;
+    let Processes { listed, more } = wait_for(asked)??;
     match args.format {
         TableOrJson::Json => {
             let pids: Vec<_> = listed.iter().map(|process| process.pid).collect();

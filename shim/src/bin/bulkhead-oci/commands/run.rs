@@ -2,11 +2,12 @@
 
 use std::io;
 
-use super::{in_runtime, start};
+use super::start;
 use crate::args::RunArgs;
 use crate::foreground::{self, ForegroundError, Tied};
 use crate::log::Log;
 use crate::make::{Made, MakeError, make};
+use crate::runtime::wait_for;
 use crate::state::Root;
 use crate::teardown::{self, TeardownError};
 
@@ -27,20 +28,18 @@ pub(super) enum Error {
 /// Gives the exit code of the container's process, where it is waited for.
 pub(super) fn run(root: &Root, args: &RunArgs, log: &Log) -> Result<u8, Error> {
     let Made { container, supervisor, console } = make(root, &args.id, &args.starting, args.detach, log)?;
-    let started = start::start_created(root, &container, log);
-    if let Err(error) = started {
-        in_runtime(teardown::destroy(root, &container))??;
-        teardown::clear(root, &container, log)?;
+    if let Err(error) = start::start_created(root, &container, log) {
+        // Why it was to end is more to tell than how it did.
+        let _ = teardown::end(root, &container, log);
         return Err(error.into());
     }
     if args.detach {
         return Ok(0);
     }
     let tied = console.as_ref().map(Tied::tie).transpose();
-    let followed = in_runtime(async { foreground::follow(supervisor.into_child(), tied?).await })?;
+    let followed = wait_for(async { foreground::follow(supervisor.into_child(), tied?).await })?;
     if !args.keep {
-        in_runtime(teardown::destroy(root, &container))??;
-        teardown::clear(root, &container, log)?;
+        teardown::end(root, &container, log)?;
     }
     Ok(followed?)
 }

@@ -4,10 +4,10 @@ use std::io;
 
 use shim::{Moment, run_hooks};
 
-use super::in_runtime;
 use crate::client::{Client, ClientError};
 use crate::log::Log;
 use crate::protocol::Ask;
+use crate::runtime::wait_for;
 use crate::state::{Container, Root, StateError, Status};
 
 /// In runc's words.
@@ -41,7 +41,7 @@ pub(super) fn start(root: &Root, id: &str, log: &Log) -> Result<(), Error> {
 /// One that is known to be created.
 pub(super) fn start_created(root: &Root, container: &Container, log: &Log) -> Result<(), Error> {
     let asked = async { Client::connect(root, &container.pod, &container.id)?.ask(Ask::Start).await };
-    in_runtime(asked)??;
+    wait_for(asked)??;
     if let Some(hooks) = &container.hooks {
         // As it is by now; it may have ended, and been removed.
         let state = root.load(&container.id).unwrap_or_else(|_| container.clone()).for_hooks();

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
-use super::in_runtime;
 use crate::args::UpdateArgs;
 use crate::blob::{self, BlobError};
 use crate::client::{Client, ClientError};
 use crate::protocol::Ask;
+use crate::runtime::wait_for;
 use crate::state::{Root, StateError, Status};
 
 /// In runc's words, where it has any.
@@ -42,7 +42,7 @@ pub(super) fn update(root: &Root, args: &UpdateArgs) -> Result<(), Error> {
     };
     let ask = Ask::Update(Box::new(resources));
     let asked = async { Client::connect(root, &container.pod, &container.id)?.ask(ask).await };
-    Ok(in_runtime(asked)??)
+    Ok(wait_for(asked)??)
 }
 
 fn read(path: &Path) -> Result<LinuxResources, BlobError> {

@@ -15,6 +15,7 @@ use sandbox::{AsyncControl, ControlSocket, GuestError};
 use shim::{BundleError, PodError};
 
 use crate::blob::BlobError;
+use crate::cgroup;
 use crate::client::ClientError;
 use crate::log::Log;
 use crate::protocol::{News, Orders, Proceed, Task};
@@ -103,8 +104,16 @@ async fn run(connection: ControlSocket) -> u8 {
     // In a session of its own, a terminal's signals reach it only if the terminal is the container's. It leads none, as it
     // was just started by another program.
     let _ = rustix::process::setsid();
+    // It was executed by a link's name.
+    let _ = rustix::thread::set_name(c"bulkhead-oci");
     let Ok(signals) = Signals::take() else { return FAILED };
-    let Orders { root, id, console, log, task } = orders;
+    let Orders { root, id, console, cgroup, log, task } = orders;
+    // It keeps nothing of where it was started from in use.
+    let _ = rustix::process::chdir("/");
+    if let Some(Err(error)) = cgroup.as_deref().map(cgroup::enter) {
+        // What it uses is counted elsewhere; its guest is limited all the same.
+        log.warning(&format!("cannot enter the container's cgroup: {error}"));
+    }
     let mut descriptors = descriptors.into_iter();
     let console = console.then(|| descriptors.next()).flatten();
     let mut job = Job { root: Root::at(root), id, log, parent, signals, console };

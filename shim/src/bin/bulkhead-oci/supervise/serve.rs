@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sandbox::local_socket::LocalListener;
-use sandbox::{AsyncControl, Process, ProcessInfo, Streams};
+use sandbox::{AsyncControl, GuestError, Process, ProcessInfo, Streams};
 use shim::{Bundle, Container, Pod, PodError, Signal};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
@@ -194,7 +194,7 @@ impl Connection {
                 let container = machine.container(&id)?;
                 let process = self.own.as_ref().map_or(container.process(), |own| &own.process);
                 let sent = if all { process.signal_all(signal).await } else { process.signal(signal).await };
-                done(sent.map_err(|error| in_words(error.into())))
+                done(sent.map_err(unsent))
             }
             Ask::Resize { rows, columns } => {
                 let Own { process, .. } = self.own.as_ref().ok_or("whose terminal?")?;
@@ -253,6 +253,16 @@ fn done(result: Result<(), String>) -> Answer {
 fn in_blob(value: &impl serde::Serialize) -> Answer {
     let blob = blob::write(value).map_err(|error| shim::describe(&error))?;
     Ok((Reply::Blob, vec![blob]))
+}
+
+/// In the words by which runc's callers know that a process has ended already.
+fn unsent(error: GuestError) -> String {
+    match error {
+        GuestError::NotFound(_) | GuestError::Gone | GuestError::Ended(_) => {
+            "os: process already finished".to_owned()
+        }
+        error => in_words(error.into()),
+    }
 }
 
 fn in_words(error: PodError) -> String {
