@@ -15,7 +15,7 @@ impl Home {
     fn bulkhead(&self, arguments: &[&str]) -> Output {
         let library = self.0.path().join("lib");
         std::fs::create_dir_all(&library).unwrap();
-        for part in ["bulkhead-vmm", "vmlinux", "initramfs"] {
+        for part in ["bulkhead-vmm", "bulkhead-file-server", "vmlinux", "initramfs"] {
             std::fs::write(library.join(part), "").unwrap();
         }
         Command::new(env!("CARGO_BIN_EXE_bulkhead"))

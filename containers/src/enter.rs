@@ -135,6 +135,9 @@ fn sandbox_config(host: &Host<'_>, container: &Container) -> Result<SandboxConfi
         image,
         scratch: Some(scratch(host, container)),
         limits: Default::default(),
+        cgroup_parent: None,
+        network: None,
+        shares: false,
         from: None,
     })
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use crate::cgroup::HostLimits;
+use crate::network::NetworkNamespace;
 use crate::record::Label;
 use crate::snapshot::SnapshotFiles;
 
@@ -19,11 +20,20 @@ pub struct SandboxConfig {
     /// The container's memory limit in bytes, as `--memory` says it. The VM gets more, for its kernel
     /// and agent (see [`GUEST_OVERHEAD`](crate::GUEST_OVERHEAD)).
     pub memory_limit: Option<u64>,
-    /// The image's disk: files which, end to end, are an EROFS file system; opened read-only.
+    /// The image's disk: files which, end to end, are an EROFS file system; opened read-only. Without any, the sandbox has no
+    /// such disk: root file systems come by [`share`](crate::Sandbox::share) or [`add_disk`](crate::Sandbox::add_disk).
     pub image: Vec<File>,
     /// The disk that takes the container's writes.
     pub scratch: Option<Scratch>,
     pub limits: HostLimits,
+    /// The cgroup of this host, as an absolute path in its hierarchy, below which the sandbox's is made, whether there are
+    /// limits or not; `None`: Bulkhead's own, where there are.
+    pub cgroup_parent: Option<PathBuf>,
+    /// The network namespace in which the VMM lives, and whose interfaces the guest may be given; `None`: the supervisor's,
+    /// and no interface.
+    pub network: Option<NetworkNamespace>,
+    /// Whether files of the host will be shared: a file server runs beside the VMM then.
+    pub shares: bool,
     /// What its VM goes on from, rather than being booted: the copy of another sandbox, of the same size, image and disk.
     pub from: Option<SnapshotFiles>,
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use agent_api::agent;
 use oci_spec::runtime;
+use protobuf::MessageField;
 use tokio::net::UnixStream;
 
 pub use agent::{Cause, Phase};
@@ -46,13 +47,27 @@ pub struct ExecConfig {
     pub user: String,
 }
 
-/// The disks a root file system is made of, by serial.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rootfs {
-    /// EROFS disks, lowest first.
-    pub layers: Vec<String>,
-    /// The ext4 disk that takes the writes; `None` for a rootfs that takes none.
-    pub scratch: Option<String>,
+/// What a root file system is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rootfs {
+    /// Disks, by serial.
+    Layers {
+        /// EROFS disks, lowest first.
+        layers: Vec<String>,
+        /// The ext4 disk that takes the writes; `None` for a rootfs that takes none.
+        scratch: Option<String>,
+    },
+    /// A directory of the host, by its [`Share::name`](crate::Share::name).
+    Share { name: String, read_only: bool },
+    /// One disk with a file system of its own.
+    Disk {
+        serial: String,
+        /// ext4, xfs or erofs.
+        file_system: String,
+        /// For its mount, separated by commas.
+        options: String,
+        read_only: bool,
+    },
 }
 
 /// A file the agent makes and binds over a path of the container.
@@ -152,7 +167,16 @@ impl From<TerminalSize> for agent::TerminalSize {
 
 impl From<Rootfs> for agent::Rootfs {
     fn from(rootfs: Rootfs) -> Self {
-        Self { layers: rootfs.layers, scratch: rootfs.scratch.unwrap_or_default(), ..Default::default() }
+        match rootfs {
+            Rootfs::Layers { layers, scratch } => {
+                Self { layers, scratch: scratch.unwrap_or_default(), ..Default::default() }
+            }
+            Rootfs::Share { name, read_only } => Self { share: name, read_only, ..Default::default() },
+            Rootfs::Disk { serial, file_system, options, read_only } => {
+                let disk = agent::DiskRoot { serial, file_system, options, ..Default::default() };
+                Self { disk: MessageField::some(disk), read_only, ..Default::default() }
+            }
+        }
     }
 }
 

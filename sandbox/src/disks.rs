@@ -3,14 +3,18 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 
-use vmm_api::{Disk, DiskDevice, FdIndex, Place};
+use vmm_api::{Disk, DiskDevice, FdIndex, Place, Reply, Request};
 
 use crate::config::Scratch;
 use crate::container::Rootfs;
+use crate::guest::GuestError;
 use crate::installation::ImageDevice;
 use crate::memory::PAGE;
+use crate::sandbox::Sandbox;
 use crate::scratch::{self, ScratchError};
+use crate::vmm::VmmError;
 
 const IMAGE_SERIAL: &str = "image";
 /// Persistent memory has no serial: the guest knows it by its kernel's name.
@@ -47,7 +51,55 @@ impl Descriptors {
     }
 }
 
-/// The image's disk, read-only, and the scratch disk after it. The VM will have so many bytes of `memory`.
+/// A disk a running sandbox was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddedDisk {
+    serial: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    #[error(transparent)]
+    Vmm(#[from] VmmError),
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+}
+
+impl AddedDisk {
+    /// By which [`Rootfs::Disk`] names it.
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+}
+
+impl Sandbox {
+    /// Gives the running guest a disk: regular files or block devices, end to end. Opened read-only, if it is to be.
+    pub async fn add_disk(&self, files: Vec<File>, read_only: bool) -> Result<AddedDisk, DiskError> {
+        let number = self.disks_added.fetch_add(1, Ordering::Relaxed);
+        let serial = format!("disk{number}");
+        let mut descriptors = Descriptors::default();
+        let files = files.into_iter().map(|file| descriptors.add(file)).collect();
+        let disk = Disk { serial: serial.clone(), files, read_only, device: DiskDevice::Block };
+        match self.vmm.handle().call(Request::AddDisk(disk), descriptors.passed).await? {
+            (Reply::DiskAdded, _) => {}
+            _ => return Err(VmmError::WrongReply.into()),
+        }
+        self.guest.attach_disk(&serial).await?;
+        Ok(AddedDisk { serial })
+    }
+
+    /// Takes back a disk that was added; nothing of the guest may use it any more.
+    pub async fn remove_disk(&self, disk: AddedDisk) -> Result<(), DiskError> {
+        let AddedDisk { serial } = disk;
+        self.guest.detach_disk(&serial).await?;
+        match self.vmm.handle().call(Request::RemoveDisk { serial }, Vec::new()).await? {
+            (Reply::DiskRemoved, _) => Ok(()),
+            _ => Err(VmmError::WrongReply.into()),
+        }
+    }
+}
+
+/// The image's disk, read-only, and the scratch disk after it, as far as there are any. The VM will have so many bytes of `memory`.
 pub(crate) fn describe(
     image: Vec<File>,
     device: ImageDevice,
@@ -64,16 +116,18 @@ pub(crate) fn describe(
         true => (DiskDevice::PersistentMemory, PERSISTENT_MEMORY),
         false => (DiskDevice::Block, IMAGE_SERIAL),
     };
-    let files = image.into_iter().map(|file| descriptors.add(file)).collect();
-    let mut disks = vec![Disk { serial: IMAGE_SERIAL.to_owned(), files, read_only: true, device }];
-    let mut rootfs = Rootfs { layers: vec![known_as.to_owned()], scratch: None };
+    let files: Vec<_> = image.into_iter().map(|file| descriptors.add(file)).collect();
+    let (mut disks, mut layers) = (Vec::new(), Vec::new());
+    if !files.is_empty() {
+        disks.push(Disk { serial: IMAGE_SERIAL.to_owned(), files, read_only: true, device });
+        layers.push(known_as.to_owned());
+    }
     if let Some(scratch) = scratch {
         let files = vec![descriptors.add(scratch::open(scratch)?)];
-        rootfs.scratch = Some(SCRATCH_SERIAL.to_owned());
         let device = DiskDevice::Block;
         disks.push(Disk { serial: SCRATCH_SERIAL.to_owned(), files, read_only: false, device });
     }
-    Ok((disks, rootfs))
+    Ok((disks, Rootfs::Layers { layers, scratch: scratch.map(|_| SCRATCH_SERIAL.to_owned()) }))
 }
 
 /// The scratch disk's file once more, out of those [`describe`] described.
@@ -110,7 +164,8 @@ mod tests {
         let known_as = |bytes, device, memory| {
             let (disks, rootfs) =
                 describe(image(bytes), device, memory, None, &mut Descriptors::default()).unwrap();
-            (disks[0].device, rootfs.layers[0].clone())
+            let Rootfs::Layers { layers, .. } = rootfs else { unreachable!() };
+            (disks[0].device, layers[0].clone())
         };
         let memory = (DiskDevice::PersistentMemory, PERSISTENT_MEMORY.to_owned());
         let block = (DiskDevice::Block, IMAGE_SERIAL.to_owned());

@@ -61,10 +61,10 @@ impl EventStream {
     }
 }
 
-/// The exits of the processes this host made. Others are not kept: a guest can make up any number.
+/// What is told of the processes this host made. Others are not kept: a guest can make up any number.
 #[derive(Clone, Default)]
 pub(crate) struct Events {
-    expected: Arc<Mutex<HashMap<ProcessKey, watch::Sender<Option<Exit>>>>>,
+    expected: Arc<Mutex<HashMap<ProcessKey, Expected>>>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -73,20 +73,35 @@ struct ProcessKey {
     exec_id: String,
 }
 
+/// Where the exit of a process shows, and how often its container ran out of memory before.
+#[derive(Clone)]
+pub(crate) struct Told {
+    pub(crate) exit: watch::Receiver<Option<Exit>>,
+    pub(crate) out_of_memory: watch::Receiver<u64>,
+}
+
+struct Expected {
+    exit: watch::Sender<Option<Exit>>,
+    out_of_memory: watch::Sender<u64>,
+}
+
 impl Events {
-    /// Where the exit of a process about to be made will show.
-    pub(crate) fn expect(&self, container_id: &str, exec_id: &str) -> watch::Receiver<Option<Exit>> {
+    /// Of a process about to be made.
+    pub(crate) fn expect(&self, container_id: &str, exec_id: &str) -> Told {
         let key = ProcessKey { container_id: container_id.to_owned(), exec_id: exec_id.to_owned() };
-        let (exit, receiver) = watch::channel(None);
-        self.lock().insert(key, exit);
-        receiver
+        let (exit, exit_told) = watch::channel(None);
+        let (out_of_memory, out_of_memory_told) = watch::channel(0);
+        self.lock().insert(key, Expected { exit, out_of_memory });
+        Told { exit: exit_told, out_of_memory: out_of_memory_told }
     }
 
     /// Takes in events until their stream ends.
     pub(crate) async fn follow(self, mut stream: EventStream) {
         while let Ok(event) = stream.next().await {
-            if let event::Kind::Exit(exit) = event {
-                self.exited(exit);
+            match event {
+                event::Kind::Exit(exit) => self.exited(exit),
+                event::Kind::OutOfMemory(out) => self.ran_out_of_memory(&out.container_id),
+                _ => {}
             }
         }
         // Whoever still waits learns that no exit will come.
@@ -96,11 +111,18 @@ impl Events {
     fn exited(&self, exit: agent::Exit) {
         let key = ProcessKey { container_id: exit.container_id.clone(), exec_id: exit.exec_id.clone() };
         if let Some(expected) = self.lock().remove(&key) {
-            expected.send_replace(Some(Exit::from_agent(&exit)));
+            expected.exit.send_replace(Some(Exit::from_agent(&exit)));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ProcessKey, watch::Sender<Option<Exit>>>> {
+    fn ran_out_of_memory(&self, container_id: &str) {
+        let expected = self.lock();
+        for (_, process) in expected.iter().filter(|(key, _)| key.container_id == container_id) {
+            process.out_of_memory.send_modify(|times| *times = times.saturating_add(1));
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ProcessKey, Expected>> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

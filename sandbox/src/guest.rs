@@ -2,6 +2,7 @@
 //! process for streams.
 
 mod containers;
+mod devices;
 mod files;
 
 use std::future::Future;
@@ -24,7 +25,7 @@ use ttrpc::context::Context;
 
 use crate::container::{ContainerConfig, CreateError, ExecConfig, Exit, Streams, TerminalSize};
 use crate::ended::Ended;
-use crate::events::Events;
+use crate::events::{Events, Told};
 use crate::guest_text;
 use crate::streams;
 
@@ -60,7 +61,7 @@ pub struct Process {
     container_id: String,
     exec_id: String,
     pid: u32,
-    exit: Option<watch::Receiver<Option<Exit>>>,
+    told: Option<Told>,
 }
 
 /// Why the agent could not be asked, or did not do what it was asked for.
@@ -214,7 +215,7 @@ impl Guest {
             container_id: container_id.to_owned(),
             exec_id: exec_id.to_owned(),
             pid: 0,
-            exit: None,
+            told: None,
         }
     }
 
@@ -225,8 +226,8 @@ impl Guest {
     }
 
     fn process(&self, container_id: String, exec_id: String) -> Process {
-        let exit = self.events.as_ref().map(|events| events.expect(&container_id, &exec_id));
-        Process { guest: self.clone(), container_id, exec_id, pid: 0, exit }
+        let told = self.events.as_ref().map(|events| events.expect(&container_id, &exec_id));
+        Process { guest: self.clone(), container_id, exec_id, pid: 0, told }
     }
 
     /// Waits for the answer of a call, as long as there is a guest to give it.
@@ -304,10 +305,19 @@ impl Process {
         Ok(())
     }
 
+    /// How often its container ran out of memory so far: a change is news, and the end of the channel is that of the process.
+    /// Of a process that this host did not make just now, nothing is told.
+    pub fn out_of_memory(&self) -> watch::Receiver<u64> {
+        match &self.told {
+            Some(told) => told.out_of_memory.clone(),
+            None => watch::channel(0).1,
+        }
+    }
+
     /// Waits until the process has ended and its output streams are drained: read them meanwhile.
     pub async fn wait(&self) -> Result<Exit, GuestError> {
-        match &self.exit {
-            Some(exit) => self.wait_for_event(exit.clone()).await,
+        match &self.told {
+            Some(told) => self.wait_for_event(told.exit.clone()).await,
             None => self.wait_for_answer().await,
         }
     }

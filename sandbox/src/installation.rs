@@ -24,6 +24,8 @@ pub struct Installation {
     pub kvm: PathBuf,
     /// `bulkhead-vmm`.
     pub vmm: PathBuf,
+    /// `bulkhead-file-server`.
+    pub file_server: PathBuf,
     /// The guest kernel, an uncompressed ELF file.
     pub kernel: PathBuf,
     /// The guest agent in an initramfs.
@@ -73,12 +75,12 @@ impl Installation {
 
     /// In `directory`, where all of it must be.
     pub fn at(directory: &Path) -> Result<Self, InstallationError> {
-        let parts = ["bulkhead-vmm", "vmlinux", "initramfs"];
+        let parts = ["bulkhead-vmm", "bulkhead-file-server", "vmlinux", "initramfs"];
         let missing: Vec<_> = parts.into_iter().filter(|part| !directory.join(part).is_file()).collect();
         if !missing.is_empty() {
             return Err(InstallationError::Missing { directory: directory.to_owned(), missing });
         }
-        let [vmm, kernel, initramfs] = parts.map(|part| directory.join(part));
+        let [vmm, file_server, kernel, initramfs] = parts.map(|part| directory.join(part));
         let kernel_arguments = std::env::var(KERNEL_ARGUMENTS_VARIABLE).unwrap_or_default();
         let image_device = match std::env::var(IMAGE_DEVICE_VARIABLE).as_deref() {
             Ok("blk") => ImageDevice::Block,
@@ -87,7 +89,7 @@ impl Installation {
         };
         let templates = std::env::var_os(TEMPLATES_VARIABLE).is_none_or(|value| value != "off");
         let kvm = PathBuf::from("/dev/kvm");
-        Ok(Self { kvm, vmm, kernel, initramfs, kernel_arguments, image_device, templates })
+        Ok(Self { kvm, vmm, file_server, kernel, initramfs, kernel_arguments, image_device, templates })
     }
 }
 
@@ -108,8 +110,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("vmlinux"), "").unwrap();
         let message = Installation::at(directory.path()).unwrap_err().to_string();
-        assert!(message.contains("bulkhead-vmm, initramfs not found"), "{message}");
-        for part in ["bulkhead-vmm", "initramfs"] {
+        assert!(message.contains("bulkhead-vmm, bulkhead-file-server, initramfs not found"), "{message}");
+        for part in ["bulkhead-vmm", "bulkhead-file-server", "initramfs"] {
             std::fs::write(directory.path().join(part), "").unwrap();
         }
         assert_eq!(Installation::at(directory.path()).unwrap().vmm, directory.path().join("bulkhead-vmm"));

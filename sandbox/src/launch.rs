@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::mpsc;
 
@@ -76,6 +77,8 @@ impl Sandbox {
             guest,
             rootfs,
             scratch: scratch.map(Arc::new),
+            disks_added: AtomicU64::new(0),
+            shares: None,
             learning,
             timeline: timeline.clone(),
         })

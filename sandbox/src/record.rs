@@ -43,6 +43,9 @@ pub struct Record {
     pub state: State,
     pub supervisor: ProcessId,
     pub vmm: Option<ProcessId>,
+    /// What serves the host's files to the guest, where any are shared.
+    #[serde(default)]
+    pub file_server: Option<ProcessId>,
     /// Whom the VMM runs as, where its supervisor is root.
     pub identity: Option<Identity>,
     /// The cgroup that holds the VMM, where limits were asked for.
@@ -265,6 +268,7 @@ impl Claim {
             state: State::Starting,
             supervisor: ProcessId::of(std::process::id())?,
             vmm: None,
+            file_server: None,
             identity,
             cgroup: None,
         };
@@ -326,9 +330,9 @@ fn sweep_one(directory: &Path) -> io::Result<bool> {
         Err(error) => return Err(error.into()),
     }
     // Without a readable record its supervisor died before it had a VMM.
-    if let Ok(Record { vmm, cgroup, .. }) = read(directory) {
-        if let Some(vmm) = vmm {
-            vmm.kill()?;
+    if let Ok(Record { vmm, file_server, cgroup, .. }) = read(directory) {
+        for process in [vmm, file_server].into_iter().flatten() {
+            process.kill()?;
         }
         if let Some(cgroup) = cgroup {
             cgroup::remove(&cgroup)?;

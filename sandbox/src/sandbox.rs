@@ -2,12 +2,14 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::broker::Broker;
 use crate::container::Rootfs;
 use crate::ended::Ended;
 use crate::guest::{Guest, GuestError};
 use crate::record::{Claim, Record, RecordError, State};
+use crate::shares::Shares;
 use crate::snapshot::Snapshotter;
 use crate::templates::Learning;
 use crate::timeline::Timeline;
@@ -23,6 +25,8 @@ pub struct Sandbox {
     pub(crate) guest: Guest,
     pub(crate) rootfs: Rootfs,
     pub(crate) scratch: Option<Arc<OwnedFd>>,
+    pub(crate) disks_added: AtomicU64,
+    pub(crate) shares: Option<Shares>,
     pub(crate) learning: Option<Learning>,
     pub(crate) timeline: Timeline,
 }
@@ -44,6 +48,11 @@ impl Sandbox {
     /// The disks this sandbox was launched with, as a container's root file system.
     pub fn rootfs(&self) -> &Rootfs {
         &self.rootfs
+    }
+
+    /// The process that holds the VM, and with it the sandbox's network namespace.
+    pub fn vmm_pid(&self) -> u32 {
+        self.vmm.pid()
     }
 
     /// What takes snapshots of it.

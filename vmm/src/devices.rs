@@ -1,21 +1,25 @@
-//! The virtio devices of a machine: those every VM has, and the disks, which come and go.
+//! The virtio devices of a machine: those every VM has, and those that come and go.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use vmm_api::ControlSocket;
 
+use crate::file_memory::FileMemory;
 use crate::jail::seccomp;
 use crate::launch::DiskPart;
 use crate::machine::Machine;
+use crate::nets::Nets;
 use crate::pci::{AddError, Slot};
-use crate::saved::SavedDisk;
+use crate::saved::{SavedDevice, SavedSeat};
 use crate::streams::ToSupervisor;
 use crate::virtio::balloon::Balloon;
 use crate::virtio::blk::{Blk, Disk, DiskError};
 use crate::virtio::device::VirtioDevice;
+use crate::virtio::fs::{Fs, FsHandle};
 use crate::virtio::pci::VirtioPci;
 use crate::virtio::pmem::Pmem;
 use crate::virtio::queue_thread::ThreadPlan;
@@ -40,12 +44,14 @@ pub enum DeviceError {
     DiskExists(String),
     #[error("there is persistent memory already")]
     PersistentMemoryExists,
+    #[error("cannot start the device of share {0}")]
+    Fs(String, #[source] io::Error),
+    #[error("there is a share {0} already")]
+    ShareExists(String),
     #[error("there is no disk {0}")]
     NoDisk(String),
     #[error("the saved VM had a disk {0}, which does not come along")]
     NotAtHand(String),
-    #[error("the saved VM's disk {0} finds its slot taken")]
-    OtherSlot(String),
     #[error("cannot place a device on the PCI bus")]
     Pci(#[from] AddError),
 }
@@ -55,11 +61,20 @@ pub struct Devices {
     disks: BTreeMap<String, Seat>,
     /// The slot of the disk that is persistent memory, or of its place.
     persistent_memory: Option<Slot>,
+    pub nets: Nets,
+    shares: BTreeMap<String, ShareSeat>,
 }
 
 struct Seat {
     slot: Slot,
     /// Without a disk.
+    is_place: bool,
+}
+
+struct ShareSeat {
+    slot: Slot,
+    device: FsHandle,
+    /// Without a server.
     is_place: bool,
 }
 
@@ -84,51 +99,52 @@ impl Devices {
             ending: Arc::clone(&machine.ending),
         });
         seat(machine, Box::new(balloon.map_err(DeviceError::Balloon)?))?;
-        Ok(Self { vsock: handle, disks: BTreeMap::new(), persistent_memory: None })
+        let (disks, shares) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { vsock: handle, disks, persistent_memory: None, nets: Nets::default(), shares })
     }
 
     pub fn has_disks(&self) -> bool {
         self.disks.values().any(|seat| !seat.is_place)
     }
 
-    pub fn saved_disks(&self) -> Vec<SavedDisk> {
-        let mut disks: Vec<_> = self
-            .disks
-            .iter()
-            .map(|(serial, Seat { slot, is_place })| SavedDisk {
-                serial: serial.clone(),
-                slot: slot.number(),
-                is_place: *is_place,
-            })
-            .collect();
-        disks.sort_by_key(|disk| disk.slot);
-        disks
+    /// Whether the guest can reach files of the host.
+    pub fn shares_files(&self) -> bool {
+        self.shares.values().any(|seat| !seat.is_place)
     }
 
-    /// The slot of the disk that is persistent memory, or of its place.
-    pub fn persistent_memory(&self) -> Option<Slot> {
-        self.persistent_memory
+    /// In the order of the slots.
+    pub fn saved_seats(&self, file_memory: Option<&FileMemory>) -> Vec<SavedSeat> {
+        let disks = self.disks.iter().map(|(serial, Seat { slot, is_place })| SavedSeat {
+            slot: slot.number(),
+            device: SavedDevice::Disk { serial: serial.clone(), is_place: *is_place },
+        });
+        let persistent_memory = self.persistent_memory.zip(file_memory).map(|(slot, files)| SavedSeat {
+            slot: slot.number(),
+            device: SavedDevice::PersistentMemory { length: files.length(), filled: files.filled() },
+        });
+        let shares = self.shares.iter().map(|(tag, ShareSeat { slot, .. })| SavedSeat {
+            slot: slot.number(),
+            device: SavedDevice::Share { tag: tag.clone() },
+        });
+        let mut seats: Vec<_> =
+            disks.chain(persistent_memory).chain(self.nets.saved_seats()).chain(shares).collect();
+        seats.sort_by_key(|seat| seat.slot);
+        seats
     }
 
-    /// Puts the disks of a saved VM where they were, out of those at hand, before anything else is added. A place may stay
-    /// one.
-    pub fn put_back(
+    /// The disk of a saved VM, if it is at hand; a place may stay one.
+    pub fn put_back_disk(
         &mut self,
         machine: &Machine,
-        saved: &[SavedDisk],
+        serial: &str,
+        is_place: bool,
         at_hand: &mut Vec<DiskPart>,
-    ) -> Result<(), DeviceError> {
-        for SavedDisk { serial, slot, is_place } in saved {
-            let put = match at_hand.iter().position(|disk| disk.serial == *serial) {
-                Some(found) => self.add_disk(machine, at_hand.remove(found))?,
-                None if *is_place => self.add_place(machine, serial.clone())?,
-                None => return Err(DeviceError::NotAtHand(serial.clone())),
-            };
-            if put.number() != *slot {
-                return Err(DeviceError::OtherSlot(serial.clone()));
-            }
+    ) -> Result<Slot, DeviceError> {
+        match at_hand.iter().position(|disk| disk.serial == serial) {
+            Some(found) => self.add_disk(machine, at_hand.remove(found)),
+            None if is_place => self.add_place(machine, serial.to_owned()),
+            None => Err(DeviceError::NotAtHand(serial.to_owned())),
         }
-        Ok(())
     }
 
     /// The guest sees the disk when it rescans its bus.
@@ -186,6 +202,37 @@ impl Devices {
         Ok(slot)
     }
 
+    /// A device without a file server.
+    pub fn add_share_place(&mut self, machine: &Machine, tag: String) -> Result<Slot, DeviceError> {
+        if self.shares.contains_key(&tag) {
+            return Err(DeviceError::ShareExists(tag));
+        }
+        let plan = ThreadPlan {
+            name: "fs".to_owned(),
+            confine: || seccomp::confine(seccomp::Thread::Fs),
+            ending: Arc::clone(&machine.ending),
+        };
+        let (fs, device) = Fs::new(&tag, plan).map_err(|error| DeviceError::Fs(tag.clone(), error))?;
+        let slot = seat(machine, Box::new(fs))?;
+        self.shares.insert(tag, ShareSeat { slot, device, is_place: true });
+        Ok(slot)
+    }
+
+    /// In its place, or as a device that the guest sees when it rescans its bus. It stays for as long as the VM runs.
+    pub fn add_share(&mut self, machine: &Machine, tag: String, server: OwnedFd) -> Result<(), DeviceError> {
+        if !self.shares.contains_key(&tag) {
+            self.add_share_place(machine, tag.clone())?;
+        }
+        match self.shares.get_mut(&tag) {
+            Some(ShareSeat { device, is_place, .. }) if *is_place => {
+                device.serve(server);
+                *is_place = false;
+                Ok(())
+            }
+            _ => Err(DeviceError::ShareExists(tag)),
+        }
+    }
+
     pub fn remove_disk(&mut self, machine: &Machine, serial: &str) -> Result<(), DeviceError> {
         let seat = self.disks.remove(serial).ok_or_else(|| DeviceError::NoDisk(serial.to_owned()))?;
         machine.pci.remove(seat.slot);
@@ -193,6 +240,6 @@ impl Devices {
     }
 }
 
-fn seat(machine: &Machine, device: Box<dyn VirtioDevice>) -> Result<Slot, AddError> {
+pub fn seat(machine: &Machine, device: Box<dyn VirtioDevice>) -> Result<Slot, AddError> {
     machine.pci.add(Box::new(VirtioPci::new(device, machine.memory.clone())))
 }

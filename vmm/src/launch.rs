@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
-use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch, PageRange, Place, Resume};
+use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch, Net, PageRange, Place, RateLimit, Resume};
 
 use crate::arch::boot::BootSource;
 use crate::arch::mp_table::MAX_CPUS;
+use crate::nets::NetShape;
 use crate::virtio::blk::Access;
+use crate::virtio::net::{Carrier, FarSide, MAX_PAIRS, Tap, TapError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DescriptionError {
@@ -17,6 +19,8 @@ pub enum DescriptionError {
     Vcpus(u8),
     #[error("a disk's serial is 1 to 20 printable ASCII characters, not {0:?}")]
     Serial(String),
+    #[error("a share's tag is 1 to 36 printable ASCII characters, not {0:?}")]
+    Tag(String),
     #[error("two disks have the serial {0:?}")]
     SameSerial(String),
     #[error("disk {0} has no file")]
@@ -25,6 +29,16 @@ pub enum DescriptionError {
         "disk {0} can be persistent memory only if it is read-only, from the start, and the only such one"
     )]
     PersistentMemory(String),
+    #[error("a network interface's name is 1 to 15 printable ASCII characters, not {0:?}")]
+    NetName(String),
+    #[error("network interface {name} has 1 to {MAX_PAIRS} queues, not {queues}")]
+    NetQueues { name: String, queues: usize },
+    #[error("a limit of network interface {0} lets nothing through")]
+    NetLimit(String),
+    #[error("network interface {0} is to be served by vhost-net, which is not supported yet")]
+    Vhost(String),
+    #[error("the descriptor for network interface {0} cannot be used")]
+    Tap(String, #[source] TapError),
 }
 
 /// Everything a VM is made from.
@@ -176,18 +190,73 @@ impl DiskPart {
     }
 }
 
-/// One whose disk a guest can be told of.
+/// A network interface with its tap.
+pub struct NetPart {
+    pub name: String,
+    /// Of a device of its own.
+    pub shape: NetShape,
+    pub far_side: FarSide,
+}
+
+impl NetPart {
+    /// With the descriptors of its own message.
+    pub fn new(net: Net, descriptors: Vec<OwnedFd>) -> Result<Self, DescriptionError> {
+        let Net { name, queues, vhost, mac, transmit, receive } = net;
+        let mut descriptors = Descriptors::from(descriptors);
+        let pairs = check_net(&name, queues.len())?;
+        if !vhost.is_empty() {
+            return Err(DescriptionError::Vhost(name));
+        }
+        if ![transmit, receive].into_iter().flatten().all(lets_through) {
+            return Err(DescriptionError::NetLimit(name));
+        }
+        let carriers = queues.into_iter().map(|queue| {
+            let queue = descriptors.take(queue, &format!("network interface {name}"))?;
+            let tap = Tap::new(queue).map_err(|error| DescriptionError::Tap(name.clone(), error))?;
+            Ok(Box::new(tap) as Box<dyn Carrier>)
+        });
+        let carriers = carriers.collect::<Result<_, _>>()?;
+        Ok(Self { name, shape: NetShape { pairs, mac }, far_side: FarSide { carriers, transmit, receive } })
+    }
+}
+
+/// Says how many pairs of queues it has.
+fn check_net(name: &str, queues: usize) -> Result<u8, DescriptionError> {
+    if !is_printable(name, 15) {
+        return Err(DescriptionError::NetName(name.to_owned()));
+    }
+    u8::try_from(queues)
+        .ok()
+        .filter(|queues| (1..=MAX_PAIRS).contains(queues))
+        .ok_or_else(|| DescriptionError::NetQueues { name: name.to_owned(), queues })
+}
+
+fn lets_through(limit: RateLimit) -> bool {
+    [limit.bytes, limit.packets].into_iter().flatten().all(|bucket| bucket.size > 0 && bucket.refill > 0)
+}
+
+/// One that a guest can be told of.
 pub fn check_place(place: &Place) -> Result<(), DescriptionError> {
     match place {
         Place::Block { serial } => check_serial(serial),
-        Place::PersistentMemory { .. } | Place::Net { .. } | Place::Share { .. } => Ok(()),
+        Place::Net { name, queues } => check_net(name, usize::from(*queues)).map(drop),
+        Place::Share { tag } => check_tag(tag),
+        Place::PersistentMemory { .. } => Ok(()),
     }
 }
 
 /// What a guest can be told.
+pub fn check_tag(tag: &str) -> Result<(), DescriptionError> {
+    if is_printable(tag, 36) { Ok(()) } else { Err(DescriptionError::Tag(tag.to_owned())) }
+}
+
+/// What a guest can be told.
 fn check_serial(serial: &str) -> Result<(), DescriptionError> {
-    let good = (1..=20).contains(&serial.len()) && serial.bytes().all(|byte| byte.is_ascii_graphic());
-    if good { Ok(()) } else { Err(DescriptionError::Serial(serial.to_owned())) }
+    if is_printable(serial, 20) { Ok(()) } else { Err(DescriptionError::Serial(serial.to_owned())) }
+}
+
+fn is_printable(name: &str, most: usize) -> bool {
+    (1..=most).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The descriptors of one message, each to be taken once.

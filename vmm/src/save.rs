@@ -11,7 +11,7 @@ use crate::hold::Hold;
 use crate::memory;
 use crate::memory_copy::MemoryCopy;
 use crate::pci::BusState;
-use crate::saved::{SavedError, SavedPersistentMemory, SavedVm, Shape};
+use crate::saved::{SavedError, SavedVm, Shape};
 use crate::stamps;
 use crate::start::Running;
 use crate::vcpu::Vcpu;
@@ -24,6 +24,8 @@ pub enum SaveError {
     MemoryFile,
     #[error("a VM that has disks cannot be saved for good")]
     Disks,
+    #[error("a VM that shares files with the host cannot be copied")]
+    SharesFiles,
     #[error("the VM is being saved")]
     Busy,
     #[error("the VM is not held")]
@@ -49,6 +51,10 @@ pub struct Standing {
 pub fn hold(running: &mut Running) -> Result<(), SaveError> {
     if running.standing.is_some() || running.copying.is_some() {
         return Err(SaveError::Busy);
+    }
+    // What the guest knows of the host's files is also the server's state.
+    if running.devices.shares_files() {
+        return Err(SaveError::SharesFiles);
     }
     let vcpus = running.vcpus.as_ref().ok_or(SaveError::Stopped)?.hold();
     let (pci, devices) = running.machine.pci.save();
@@ -123,14 +129,7 @@ fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, Sa
         chips,
         vcpus,
         console: running.machine.console.state(),
-        disks: running.devices.saved_disks(),
-        persistent_memory: running.devices.persistent_memory().zip(running.file_memory.as_ref()).map(
-            |(slot, files)| SavedPersistentMemory {
-                slot: slot.number(),
-                length: files.length(),
-                filled: files.filled(),
-            },
-        ),
+        seats: running.devices.saved_seats(running.file_memory.as_ref()),
         pci,
     })
 }

@@ -31,30 +31,42 @@ pub struct SavedVm {
     pub chips: ChipState,
     pub vcpus: Vec<VcpuState>,
     pub console: ConsoleState,
-    /// By slot.
-    pub disks: Vec<SavedDisk>,
-    pub persistent_memory: Option<SavedPersistentMemory>,
+    /// In the order of the slots.
+    pub seats: Vec<SavedSeat>,
     pub pci: BusState,
 }
 
-/// A disk, which whoever lets the VM go on brings along again; or the place of one, which that may do.
+/// A slot of the PCI bus, and what was in it beside the devices every VM has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedDisk {
-    pub serial: String,
-    /// On the PCI bus.
+pub struct SavedSeat {
     pub slot: u8,
-    pub is_place: bool,
+    pub device: SavedDevice,
 }
 
-/// A disk that is persistent memory, or the place of one; as above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedPersistentMemory {
-    /// On the PCI bus.
-    pub slot: u8,
-    /// In bytes.
-    pub length: u64,
-    /// What of it was files, in bytes; of an empty place, 0.
-    pub filled: u64,
+/// What whoever lets the VM go on brings along again; or the place of one, where that may be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SavedDevice {
+    Disk {
+        serial: String,
+        is_place: bool,
+    },
+    PersistentMemory {
+        /// In bytes.
+        length: u64,
+        /// What of it was files, in bytes; of an empty place, 0.
+        filled: u64,
+    },
+    /// A place, whether it had a tap or not: of another VM's network the copy is to have nothing.
+    Net {
+        name: String,
+        /// Of queues.
+        pairs: u8,
+        mac: [u8; 6],
+    },
+    /// A place: a VM that shares files is not saved.
+    Share {
+        tag: String,
+    },
 }
 
 /// What has to be there before the rest can be put in.
@@ -74,8 +86,7 @@ impl SavedVm {
         add(&mut file, "chips", &self.chips)?;
         add(&mut file, "vcpus", &self.vcpus)?;
         add(&mut file, "console", &self.console)?;
-        add(&mut file, "disks", &self.disks)?;
-        add(&mut file, "pmem", &self.persistent_memory)?;
+        add(&mut file, "seats", &self.seats)?;
         add(&mut file, "pci", &self.pci)?;
         write_all(to, &file.encode()?).map_err(SavedError::File)
     }
@@ -91,8 +102,7 @@ impl SavedVm {
             chips: section(&file, "chips")?,
             vcpus,
             console: section(&file, "console")?,
-            disks: section(&file, "disks")?,
-            persistent_memory: section(&file, "pmem")?,
+            seats: section(&file, "seats")?,
             pci: section(&file, "pci")?,
         })
     }

@@ -20,11 +20,13 @@ use crate::launch::{DiskParts, Parts, SavedParts};
 use crate::machine::{Machine, MachineError};
 use crate::memory::{self, MemoryError};
 use crate::memory_copy::MemoryCopy;
+use crate::nets::{NetError, NetShape};
 use crate::pci::{RestoreError, Slot};
 use crate::save::Standing;
-use crate::saved::{SavedError, SavedPersistentMemory, SavedVm};
+use crate::saved::{SavedDevice, SavedError, SavedSeat, SavedVm};
 use crate::stamps::{self, Stamps};
 use crate::vcpu::{self, RunningVcpus, VcpuError};
+use crate::virtio::net::PLACE_MAC;
 use crate::vm::{self, VmError, Writes};
 use crate::working_set;
 
@@ -47,6 +49,8 @@ pub enum StartError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(transparent)]
+    Net(#[from] NetError),
+    #[error(transparent)]
     Vcpu(#[from] VcpuError),
     #[error(transparent)]
     Saved(#[from] SavedError),
@@ -58,6 +62,8 @@ pub enum StartError {
     OtherShape { vcpus: usize, memory: u64 },
     #[error("the disk that is persistent memory is not the saved VM's")]
     OtherImage,
+    #[error("what the saved VM had in slot {0} of its PCI bus finds that taken")]
+    OtherSlot(u8),
     #[error("the main thread's system calls cannot be confined: {0}")]
     Confine(EndReason),
     #[error("cannot make an event")]
@@ -199,7 +205,8 @@ fn add_disks(
     add_persistent_memory(files, memory, vm, machine, devices).map(|(files, _)| Some(files))
 }
 
-/// Puts the disks of a saved VM where they were: in the order of their slots, by which each gets its own again.
+/// Puts back what a saved VM had beside the devices every VM has: in the order of the slots, by which each gets its own
+/// again.
 fn put_back(
     saved: &SavedVm,
     disks: &mut DiskParts,
@@ -207,33 +214,35 @@ fn put_back(
     machine: &Machine,
     devices: &mut Devices,
 ) -> Result<Option<FileMemory>, StartError> {
-    let Some(was) = saved.persistent_memory else {
-        devices.put_back(machine, &saved.disks, &mut disks.block)?;
-        return Ok(None);
-    };
-    let (before, behind) = saved.disks.split_at(saved.disks.partition_point(|disk| disk.slot < was.slot));
-    devices.put_back(machine, before, &mut disks.block)?;
-    let files = disks.persistent_memory.take();
-    let memory = put_back_persistent_memory(was, files, saved.shape.memory, vm, machine, devices)?;
-    devices.put_back(machine, behind, &mut disks.block)?;
-    Ok(Some(memory))
+    let mut file_memory = None;
+    for SavedSeat { slot, device } in &saved.seats {
+        let put = match device {
+            SavedDevice::Disk { serial, is_place } => {
+                devices.put_back_disk(machine, serial, *is_place, &mut disks.block)?
+            }
+            SavedDevice::PersistentMemory { length, filled } => {
+                let files = files_again(*length, *filled, disks.persistent_memory.take())?;
+                let (files, put) = add_persistent_memory(files, saved.shape.memory, vm, machine, devices)?;
+                file_memory = Some(files);
+                put
+            }
+            SavedDevice::Net { name, pairs, mac } => {
+                let shape = NetShape { pairs: *pairs, mac: *mac };
+                devices.nets.add_place(machine, name.clone(), shape)?
+            }
+            SavedDevice::Share { tag } => devices.add_share_place(machine, tag.clone())?,
+        };
+        if put.number() != *slot {
+            return Err(StartError::OtherSlot(*slot));
+        }
+    }
+    Ok(file_memory)
 }
 
-/// With the same files, or with any where it was an empty place.
-fn put_back_persistent_memory(
-    was: SavedPersistentMemory,
-    files: Option<Vec<OwnedFd>>,
-    memory: u64,
-    vm: &VmFd,
-    machine: &Machine,
-    devices: &mut Devices,
-) -> Result<FileMemory, StartError> {
-    let files = FileMemory::in_place(was.length, files.unwrap_or_default())?;
-    if was.filled != 0 && was.filled != files.filled() {
-        return Err(StartError::OtherImage);
-    }
-    let (files, slot) = add_persistent_memory(files, memory, vm, machine, devices)?;
-    if slot.number() == was.slot { Ok(files) } else { Err(StartError::OtherImage) }
+/// The same files as before, or any where there was an empty place.
+fn files_again(length: u64, filled: u64, files: Option<Vec<OwnedFd>>) -> Result<FileMemory, StartError> {
+    let files = FileMemory::in_place(length, files.unwrap_or_default())?;
+    if filled != 0 && filled != files.filled() { Err(StartError::OtherImage) } else { Ok(files) }
 }
 
 fn add_persistent_memory(
@@ -250,7 +259,7 @@ fn add_persistent_memory(
 }
 
 impl Running {
-    /// Adds the place of a disk.
+    /// Adds the place of something that comes later.
     pub fn add_place(&mut self, place: Place) -> Result<(), StartError> {
         let Self { machine, devices, vm, .. } = self;
         match place {
@@ -260,7 +269,11 @@ impl Running {
                 let (files, _) = add_persistent_memory(empty, self.saving.memory, vm, machine, devices)?;
                 self.file_memory = Some(files);
             }
-            Place::Net { .. } | Place::Share { .. } => {}
+            Place::Net { name, queues } => {
+                let shape = NetShape { pairs: queues, mac: PLACE_MAC };
+                devices.nets.add_place(machine, name, shape)?;
+            }
+            Place::Share { tag } => drop(devices.add_share_place(machine, tag)?),
         }
         Ok(())
     }

@@ -389,6 +389,9 @@ async fn begin(
         image,
         scratch: Some(scratch(host, container)),
         limits: config.limits.of_host(),
+        cgroup_parent: None,
+        network: None,
+        shares: false,
         from: origin.as_ref().map(Origin::files),
     };
     let state = host.containers.state();

@@ -2,8 +2,9 @@
 
 use agent_api::agent::{
     MountContainerRequest, PauseRequest, ProcessesRequest, RemoveContainerRequest, ResumeRequest,
-    StatsRequest,
+    StatsRequest, UpdateRequest,
 };
+use oci_spec::runtime::LinuxResources;
 use protobuf::MessageField;
 use ttrpc::context::Context;
 
@@ -47,6 +48,17 @@ impl Guest {
     pub async fn resume(&self, container_id: &str) -> Result<(), GuestError> {
         let request = ResumeRequest { container_id: container_id.to_owned(), ..Default::default() };
         self.answer(self.client.resume(Context::default(), &request)).await?;
+        Ok(())
+    }
+
+    /// Changes what a running container may use; what `resources` does not name stays.
+    pub async fn update(&self, container_id: &str, resources: &LinuxResources) -> Result<(), CreateError> {
+        let request = UpdateRequest {
+            container_id: container_id.to_owned(),
+            resources_json: serde_json::to_vec(resources)?,
+            ..Default::default()
+        };
+        self.answer(self.client.update(Context::default(), &request)).await?;
         Ok(())
     }
 

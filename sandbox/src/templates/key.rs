@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn whatever_shapes_a_guest_shapes_the_name() {
         let directory = tempfile::tempdir().unwrap();
-        for part in ["bulkhead-vmm", "vmlinux", "initramfs"] {
+        for part in ["bulkhead-vmm", "bulkhead-file-server", "vmlinux", "initramfs"] {
             fs::write(directory.path().join(part), part).unwrap();
         }
         let installation = Installation::at(directory.path()).unwrap();

@@ -137,6 +137,8 @@ fn a_forbidden_call_ends_the_process_and_is_reported() {
         (Thread::Vcpu, "vcpu"),
         (Thread::Balloon, "balloon"),
         (Thread::Blk, "blk"),
+        (Thread::Net, "net"),
+        (Thread::Fs, "fs"),
         (Thread::Pmem, "pmem"),
         (Thread::Rng, "rng"),
         (Thread::Vsock, "vsock"),

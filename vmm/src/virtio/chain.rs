@@ -1,7 +1,7 @@
 //! A descriptor chain as the two runs of guest memory it names (virtio 1.3 §2.6.4.2): what the device may
 //! read, and behind it what it may write. How the driver cut them into descriptors does not matter.
 
-use virtio_queue::DescriptorChain;
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
 
 /// Guest memory in the order of the descriptors. The guest may change it at any time.
@@ -22,6 +22,21 @@ pub enum ChainError {
     OutOfMemory,
     #[error("a readable descriptor follows a writable one")]
     Order,
+}
+
+/// The next chain; where there is none, the driver rings the doorbell for the one that comes.
+pub fn next_chain<'a>(
+    queue: &mut Queue,
+    memory: &'a GuestMemoryMmap,
+) -> Result<Option<DescriptorChain<&'a GuestMemoryMmap>>, virtio_queue::Error> {
+    loop {
+        if let Some(chain) = queue.iter(memory)?.next() {
+            return Ok(Some(chain));
+        }
+        if !queue.enable_notification(memory)? {
+            return Ok(None);
+        }
+    }
 }
 
 impl<'m> Buffers<'m> {

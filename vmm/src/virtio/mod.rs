@@ -7,10 +7,13 @@ pub mod balloon;
 pub mod blk;
 pub mod chain;
 pub mod device;
+pub mod fs;
 #[cfg(test)]
 pub(crate) mod mock_driver;
+pub mod net;
 pub mod pci;
 pub mod pmem;
 pub mod queue_thread;
 pub mod rng;
+mod transfer;
 pub mod vsock;

@@ -37,7 +37,7 @@ impl Host {
     pub(crate) fn new() -> Self {
         let owned = tempfile::tempdir().unwrap();
         let host = Self { root: owned.path().to_owned(), _owned: Some(owned) };
-        for part in ["vmlinux", "initramfs"] {
+        for part in ["bulkhead-file-server", "vmlinux", "initramfs"] {
             fs::write(host.root.join(part), "fake").unwrap();
         }
         // The library starts the VMM without arguments; the script adds those that make this program one.
@@ -75,6 +75,9 @@ impl Host {
             image: vec![fs::File::open("/dev/null").unwrap(), fs::File::open("/dev/null").unwrap()],
             scratch: Some(Scratch::Temporary { directory: self.root.join("data"), size: 128 << 20 }),
             limits: HostLimits::default(),
+            cgroup_parent: None,
+            network: None,
+            shares: false,
             from: None,
         }
     }

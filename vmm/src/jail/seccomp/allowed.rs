@@ -1,47 +1,8 @@
 //! The system calls each kind of thread may make, and why.
-//!
-//! Calls of one number are alternatives. Arguments count from 0; where they are descriptors or plain numbers
-//! the kernel looks at 32 bits, and so do the filters.
 
+use syscall_filter::Argument::{Is, Lacks, Null};
+use syscall_filter::{Call, call, not_there, when};
 use vmm_api::CONTROL_FD;
-
-/// A system call, with what its arguments have to be.
-pub(super) struct Call {
-    pub(super) number: libc::c_long,
-    /// All of these hold.
-    pub(super) arguments: &'static [Argument],
-    pub(super) answer: Answer,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Answer {
-    Allow,
-    /// ENOSYS, as from a kernel without this call.
-    NotThere,
-}
-
-pub(super) enum Argument {
-    /// The argument's lower half has this value.
-    Is(u8, u32),
-    /// The argument has none of these bits.
-    Lacks(u8, u32),
-    /// The argument is a null pointer.
-    Null(u8),
-}
-
-use Argument::{Is, Lacks, Null};
-
-pub(super) const fn call(number: libc::c_long) -> Call {
-    Call { number, arguments: &[], answer: Answer::Allow }
-}
-
-pub(super) const fn when(number: libc::c_long, arguments: &'static [Argument]) -> Call {
-    Call { number, arguments, answer: Answer::Allow }
-}
-
-pub(super) const fn not_there(number: libc::c_long) -> Call {
-    Call { number, arguments: &[], answer: Answer::NotThere }
-}
 
 const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
 const STDERR: u32 = libc::STDERR_FILENO as u32;
@@ -104,6 +65,11 @@ pub(super) const MAIN: &[Call] = &[
     when(libc::SYS_ioctl, &[Is(1, BLKGETSIZE64)]),
     call(libc::SYS_eventfd2),
     call(libc::SYS_epoll_create1),
+    // A network interface: what kind of tap it has, and the timer of its limits.
+    when(libc::SYS_ioctl, &[Is(1, TUNGETIFF)]),
+    when(libc::SYS_ioctl, &[Is(1, TUNSETVNETHDRSZ)]),
+    when(libc::SYS_ioctl, &[Is(1, FIONBIO)]),
+    call(libc::SYS_timerfd_create),
     when(libc::SYS_ioctl, &[Is(1, KVM_IRQFD)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_IOEVENTFD)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_SET_GSI_ROUTING)]),
@@ -177,6 +143,32 @@ pub(super) const BLK: &[Call] = &[
     call(libc::SYS_fallocate),
 ];
 
+pub(super) const NET: &[Call] = &[
+    // Its tap, doorbells and commands.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+    // Frames.
+    call(libc::SYS_readv),
+    call(libc::SYS_writev),
+    // What the tap leaves to the guest, and which of its queues are in use.
+    when(libc::SYS_ioctl, &[Is(1, TUNSETOFFLOAD)]),
+    when(libc::SYS_ioctl, &[Is(1, TUNSETQUEUE)]),
+    // Limits.
+    call(libc::SYS_timerfd_settime),
+];
+
+pub(super) const FS: &[Call] = &[
+    // Its doorbells and commands, and the file server's socket.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+    // Messages of FUSE, on a socket that has one peer; no call names an address.
+    call(libc::SYS_sendmsg),
+    call(libc::SYS_recvmsg),
+    when(libc::SYS_recvfrom, &[Null(4)]),
+];
+
 pub(super) const PMEM: &[Call] = &[
     // Its doorbell and commands. The guest reads without asking.
     call(libc::SYS_epoll_wait),
@@ -247,3 +239,12 @@ const KVM_IOEVENTFD: u32 = 0x4040_ae79;
 // linux/fs.h
 const BLKSSZGET: u32 = 0x1268;
 const BLKGETSIZE64: u32 = 0x8008_1272;
+
+// asm-generic/ioctls.h
+const FIONBIO: u32 = 0x5421;
+
+// linux/if_tun.h
+const TUNSETOFFLOAD: u32 = 0x4004_54d0;
+const TUNGETIFF: u32 = 0x8004_54d2;
+const TUNSETVNETHDRSZ: u32 = 0x4004_54d8;
+const TUNSETQUEUE: u32 = 0x4004_54d9;

@@ -2,22 +2,22 @@
 //! matter. Anything else ends the process and is reported.
 
 mod allowed;
-mod program;
 
-use seccompiler::apply_filter;
+use syscall_filter::Call;
 use vmm_api::EndReason;
 
-use self::allowed::Call;
 use super::forbidden;
 
 /// A kind of thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thread {
-    /// Serves the supervisor, and starts the threads of disks added to the running VM.
+    /// Serves the supervisor, and starts the threads of devices added to the running VM.
     Main,
     Vcpu,
     Balloon,
     Blk,
+    Net,
+    Fs,
     Pmem,
     Rng,
     Vsock,
@@ -31,6 +31,8 @@ impl Thread {
             Self::Vcpu => "vcpu",
             Self::Balloon => "balloon",
             Self::Blk => "blk",
+            Self::Net => "net",
+            Self::Fs => "fs",
             Self::Pmem => "pmem",
             Self::Rng => "rng",
             Self::Vsock => "vsock",
@@ -39,12 +41,14 @@ impl Thread {
 
     fn allowed(self) -> &'static [&'static [Call]] {
         match self {
-            // A thread keeps the filters of the one that started it: what a disk's thread may do, the main
-            // thread has to be allowed too.
-            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK],
+            // A thread keeps the filters of the one that started it: what the thread of a disk, an interface or a share may
+            // do, the main thread has to be allowed too.
+            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK, allowed::NET, allowed::FS],
             Self::Vcpu => &[allowed::EVERY_THREAD, allowed::VCPU],
             Self::Balloon => &[allowed::EVERY_THREAD, allowed::BALLOON],
             Self::Blk => &[allowed::EVERY_THREAD, allowed::BLK],
+            Self::Net => &[allowed::EVERY_THREAD, allowed::NET],
+            Self::Fs => &[allowed::EVERY_THREAD, allowed::FS],
             Self::Pmem => &[allowed::EVERY_THREAD, allowed::PMEM],
             Self::Rng => &[allowed::EVERY_THREAD, allowed::RNG],
             Self::Vsock => &[allowed::EVERY_THREAD, allowed::VSOCK],
@@ -55,11 +59,7 @@ impl Thread {
 /// Confines the calling thread, and those it starts from now on.
 pub fn confine(thread: Thread) -> Result<(), EndReason> {
     forbidden::name_thread(thread.name());
-    install(thread).map_err(|error| EndReason::Internal {
+    syscall_filter::confine(thread.allowed().iter().copied().flatten()).map_err(|error| EndReason::Internal {
         message: format!("cannot confine the system calls of the {} thread: {error}", thread.name()),
     })
-}
-
-fn install(thread: Thread) -> Result<(), seccompiler::Error> {
-    apply_filter(&program::compile(thread.allowed().iter().copied().flatten()))
 }

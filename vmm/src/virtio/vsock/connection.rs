@@ -10,8 +10,8 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::credit::{BUF_ALLOC, Credit};
 use super::packet::{Header, Ports, Shutdown, op};
-use super::transfer;
 use crate::virtio::chain::Run;
+use crate::virtio::transfer;
 
 /// Where in its life a connection is (virtio 1.3 §5.10.6.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Connection {
         self.credit.receive(length).map_err(|_| Violation)?;
         let mut sent = 0;
         if self.backlog.is_empty() && self.writable && !self.host.receive && length > 0 {
-            sent = self.after_send(transfer::send(self.socket.as_fd(), &payload));
+            sent = self.after_send(transfer::send(self.socket.as_fd(), &[], &payload));
         }
         self.keep(&payload, sent);
         self.flush();

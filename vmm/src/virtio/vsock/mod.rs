@@ -13,7 +13,6 @@ mod credit;
 mod muxer;
 mod packet;
 mod streams;
-mod transfer;
 mod worker;
 
 use std::io;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
-use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use virtio_queue::QueueT;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
@@ -17,7 +17,7 @@ use super::packet::Packet;
 use super::streams::{AnnouncedPorts, Command, ConnectError, StreamSink};
 use super::{QUEUE_EVENT, QUEUE_RX, QUEUE_TX};
 use crate::hold::hold;
-use crate::virtio::chain::Buffers;
+use crate::virtio::chain::{Buffers, next_chain};
 use crate::virtio::device::{Activation, ActiveQueue, Standing, VirtioInterrupt};
 
 /// epoll tokens of what is no stream; a stream's number never gets there.
@@ -268,21 +268,6 @@ impl Driver {
             self.interrupt.used(u16::try_from(index).unwrap_or(u16::MAX));
         }
         Ok(())
-    }
-}
-
-/// The next chain; where there is none, the driver rings the doorbell for the one that comes.
-fn next_chain<'a>(
-    queue: &mut Queue,
-    memory: &'a GuestMemoryMmap,
-) -> Result<Option<DescriptorChain<&'a GuestMemoryMmap>>, virtio_queue::Error> {
-    loop {
-        if let Some(chain) = queue.iter(memory)?.next() {
-            return Ok(Some(chain));
-        }
-        if !queue.enable_notification(memory)? {
-            return Ok(None);
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use seccompiler::{BpfProgram, sock_filter};
 
-use super::allowed::{Answer, Argument, Call};
+use crate::{Answer, Argument, Call};
 
 // linux/bpf_common.h
 const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
@@ -33,7 +33,7 @@ const NOT_THERE: u32 = 0x0005_0000 | ENOSYS;
 const ENOSYS: u32 = 38;
 
 /// The program that answers these calls as they say and traps all others.
-pub(super) fn compile<'c>(calls: impl Iterator<Item = &'c Call>) -> BpfProgram {
+pub(crate) fn compile<'c>(calls: impl Iterator<Item = &'c Call>) -> BpfProgram {
     let mut by_number: BTreeMap<u32, Vec<&Call>> = BTreeMap::new();
     for call in calls {
         // No system call has a number that a filter can't see.
@@ -147,9 +147,9 @@ fn length(program: &BpfProgram) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::allowed::{call, not_there, when};
     use super::Argument::{Is, Lacks, Null};
     use super::*;
+    use crate::{call, not_there, when};
 
     /// Runs a program as the kernel does.
     fn run(program: &BpfProgram, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
