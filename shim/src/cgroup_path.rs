@@ -4,14 +4,14 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
-/// Where cgroup v2 is mounted, alone.
-const MOUNT: &str = "/sys/fs/cgroup";
+/// The hierarchy's own cgroup, which is no container's.
+const TOP: &str = "/";
 
 /// Of units that name no slice, as runc has it.
 const DEFAULT_SLICE: &str = "system.slice";
 
-/// The directory of the cgroup that a container's processes of the host belong to; `None` where the configuration names
-/// none, or none that could be one. It may be told as a path below the mount, or in systemd's form, `slice:prefix:name`.
+/// The cgroup that a container's processes of the host belong to, from the top of the hierarchy; `None` where the
+/// configuration names none, or none that could be one. It may be told as a path, or in systemd's form, `slice:prefix:name`.
 pub fn cgroup_path(spec: &Spec) -> Option<PathBuf> {
     let path = spec.linux().as_ref()?.cgroups_path().as_ref()?;
     let below = match path.to_str()?.split(':').collect::<Vec<_>>().as_slice() {
@@ -19,7 +19,7 @@ pub fn cgroup_path(spec: &Spec) -> Option<PathBuf> {
         [_] => path.clone(),
         _ => return None,
     };
-    let mut whole = PathBuf::from(MOUNT);
+    let mut whole = PathBuf::from(TOP);
     for component in below.components() {
         match component {
             Component::Normal(name) => whole.push(name),
@@ -27,7 +27,7 @@ pub fn cgroup_path(spec: &Spec) -> Option<PathBuf> {
             Component::ParentDir | Component::Prefix(_) => return None,
         }
     }
-    Some(whole).filter(|whole| whole != Path::new(MOUNT))
+    Some(whole).filter(|whole| whole != Path::new(TOP))
 }
 
 fn unit(slice: &str, prefix: &str, name: &str) -> Option<PathBuf> {
@@ -79,14 +79,14 @@ mod tests {
     #[test]
     fn both_forms_name_a_directory() {
         for (named, directory) in [
-            ("/docker/abc", "/sys/fs/cgroup/docker/abc"),
-            ("libpod_parent/libpod-abc", "/sys/fs/cgroup/libpod_parent/libpod-abc"),
-            ("machine.slice:libpod:abc", "/sys/fs/cgroup/machine.slice/libpod-abc.scope"),
-            (":docker:abc", "/sys/fs/cgroup/system.slice/docker-abc.scope"),
-            ("-.slice::abc", "/sys/fs/cgroup/abc.scope"),
+            ("/docker/abc", "/docker/abc"),
+            ("libpod_parent/libpod-abc", "/libpod_parent/libpod-abc"),
+            ("machine.slice:libpod:abc", "/machine.slice/libpod-abc.scope"),
+            (":docker:abc", "/system.slice/docker-abc.scope"),
+            ("-.slice::abc", "/abc.scope"),
             (
                 "kubepods-besteffort-pod1.slice:crio:abc",
-                "/sys/fs/cgroup/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/crio-abc.scope",
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/crio-abc.scope",
             ),
         ] {
             assert_eq!(path(named).as_deref(), Some(directory), "{named}");

@@ -78,6 +78,9 @@ impl Pod {
             scratch: None,
             limits: Default::default(),
             from: None,
+            cgroup_parent: None,
+            network: None,
+            shares: false,
         };
         Ok(Self { sandbox: Sandbox::launch(&host.installation, &host.state, config, timeline).await? })
     }

@@ -1,24 +1,32 @@
-//! The cgroup a caller names for a container: who keeps the container is in it, and so is what that starts, unless it
-//! belongs elsewhere. By it the caller counts what the container uses, and limits the whole of it.
+//! The cgroup a caller names for a container, by which it counts what that uses, and limits the whole of it.
+//!
+//! Who keeps the container, and what that starts unless it belongs elsewhere, is in a cgroup of its own below: one that hands
+//! controllers down to others has no processes itself ("no internal process constraint", Linux
+//! Documentation/admin-guide/cgroup-v2.rst).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Is there where cgroup v2 is mounted alone.
-const UNIFIED: &str = "/sys/fs/cgroup/cgroup.controllers";
+/// Where cgroup v2 is mounted, and what is there if it is alone.
+const MOUNT: &str = "/sys/fs/cgroup";
+const UNIFIED: &str = "cgroup.controllers";
 
-/// What is counted and limited in it, where the cgroups above have it to hand down.
+/// The cgroup of supervisors, in a container's.
+const OWN: &str = "supervisor";
+
+/// What is counted and limited, where the cgroups above have it to hand down.
 const CONTROLLERS: [&str; 4] = ["+cpu", "+io", "+memory", "+pids"];
 
-/// Puts this process into the cgroup, made if absent. Without cgroups of version 2 alone there is none to enter.
+/// Puts this process below the cgroup, by its path from the top of the hierarchy, made if absent.
 pub(crate) fn enter(cgroup: &Path) -> io::Result<()> {
-    if !Path::new(UNIFIED).exists() {
+    if !Path::new(MOUNT).join(UNIFIED).exists() {
         return Err(io::Error::other("this host has no cgroup v2 alone"));
     }
-    fs::create_dir_all(cgroup)?;
-    hand_down(cgroup);
-    let mut processes = OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"))?;
+    let own = directory(cgroup).join(OWN);
+    fs::create_dir_all(&own)?;
+    hand_down(&own);
+    let mut processes = OpenOptions::new().write(true).open(own.join("cgroup.procs"))?;
     processes.write_all(std::process::id().to_string().as_bytes())
 }
 
@@ -37,8 +45,16 @@ fn hand_down(cgroup: &Path) {
 
 /// Removes the cgroup, which nobody is in any more; it may be gone already.
 pub(crate) fn remove(cgroup: &Path) -> io::Result<()> {
-    match fs::remove_dir(cgroup) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+    let directory = directory(cgroup);
+    for directory in [directory.join(OWN), directory] {
+        match fs::remove_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
     }
+    Ok(())
+}
+
+fn directory(cgroup: &Path) -> PathBuf {
+    Path::new(MOUNT).join(cgroup.strip_prefix("/").unwrap_or(cgroup))
 }
