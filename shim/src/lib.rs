@@ -2,7 +2,8 @@
 //! package, and what they have in common.
 //!
 //! A [`Bundle`] is what both are handed. A [`Pod`] is a sandbox with the containers of one pod in it, or a single
-//! container.
+//! container. [`guest_spec`] decides, field by field, what of a bundle's configuration goes into the guest, what the host
+//! does for it, and what is refused.
 
 #![forbid(unsafe_code)]
 
@@ -10,16 +11,19 @@ mod bundle;
 mod cgroup_path;
 mod container_id;
 mod error_chain;
+mod guest_spec;
 mod hooks;
 mod membership;
 mod pod;
 mod signal;
+mod size;
 
 pub use bundle::{Bundle, BundleError};
 pub use cgroup_path::cgroup_path;
 pub use container_id::{IdError, check_id};
 pub use error_chain::describe;
+pub use guest_spec::Refusal;
 pub use hooks::{HookError, Moment, check_hooks, run_hooks};
 pub use membership::Membership;
-pub use pod::{Container, Host, Pod, PodError, PodId};
+pub use pod::{Container, ErrorKind, Host, Pod, PodError, PodId};
 pub use signal::{Signal, SignalError};

@@ -1,51 +1,50 @@
-//! Stands in for the pods of branch main until they are merged.
+//! A pod: one sandbox, and the containers in it. A container alone is a pod of one.
+//!
+//! Its VM is launched in the network namespace that the configuration names, or a new one; files come by shares; the
+//! network is taken when a container starts, for by then whoever made the pod has set it up.
+
+mod container;
+mod error;
+mod files;
+mod root;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
+use ring::digest::{SHA256, digest};
 use sandbox::{
-    ContainerConfig, Ended, ExecConfig, Guest, GuestStats, Installation, Label, Process, Processes, Sandbox,
-    SandboxConfig, StateDir, Stdio, Streams, Timeline,
+    ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, Rootfs, Sandbox, SandboxConfig,
+    SeccompFilter, StateDir, Stdio, Streams, Timeline,
 };
 
 use crate::bundle::Bundle;
+use crate::guest_spec::{Network, Plan};
+use crate::membership::Membership;
+use crate::size::Size;
 
+pub use container::Container;
+pub use error::{ErrorKind, PodError};
+
+/// What of this host a pod is launched from.
 #[derive(Debug, Clone)]
 pub struct Host {
     pub installation: Installation,
     pub state: StateDir,
 }
 
+/// What a front end calls a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodId {
+    /// containerd's; or a name of the front end's own.
     pub namespace: String,
     pub id: String,
 }
 
-pub struct FsMount;
-
 pub struct Pod {
     sandbox: Sandbox,
-}
-
-pub struct Container {
-    id: String,
-    process: Process,
-    guest: Guest,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum PodError {
-    #[error(transparent)]
-    Installation(#[from] sandbox::InstallationError),
-    #[error(transparent)]
-    Record(#[from] sandbox::RecordError),
-    #[error(transparent)]
-    Launch(#[from] sandbox::LaunchError),
-    #[error(transparent)]
-    Create(#[from] sandbox::CreateError),
-    #[error(transparent)]
-    Guest(#[from] sandbox::GuestError),
+    state: StateDir,
+    /// Whether a container looks for names where only the host's network namespace has a server.
+    relays_names: AtomicBool,
 }
 
 impl Host {
@@ -54,118 +53,124 @@ impl Host {
     }
 }
 
+impl PodId {
+    /// What its sandbox's record is called. Both names together can be longer than that may be.
+    pub fn record(&self) -> String {
+        let whole = format!("{}/{}", self.namespace, self.id);
+        digest(&SHA256, whole.as_bytes()).as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl Pod {
+    /// Launches the sandbox for a container that is alone, or a pod's first.
     pub async fn launch(
         host: &Host,
         id: &PodId,
         bundle: &Bundle,
         timeline: &Timeline,
     ) -> Result<Self, PodError> {
-        let label = Label {
-            id: id.id.clone(),
-            name: id.id.clone(),
-            image: String::new(),
-            command: Vec::new(),
-            process: bundle.spec.process().clone().unwrap_or_default(),
-            user: String::new(),
-        };
+        // What cannot be is refused before there is a VM.
+        let plan = Plan::of(bundle, &Membership::of(bundle))?;
+        let size = Size::of(bundle);
         let config = SandboxConfig {
-            label,
-            hostname: String::new(),
-            vcpus: 1,
-            memory_limit: None,
+            label: label(id, bundle),
+            hostname: bundle.spec.hostname().clone().unwrap_or_default(),
+            vcpus: size.vcpus,
+            memory_limit: size.memory_limit,
             image: Vec::new(),
             scratch: None,
-            limits: Default::default(),
+            limits: size.limits,
             from: None,
+            network: Some(match plan.network {
+                Network::Namespace(path) => NetworkNamespace::open(&path)?,
+                Network::New => NetworkNamespace::create()?,
+            }),
+            shares: true,
             cgroup_parent: None,
-            network: None,
-            shares: false,
         };
-        Ok(Self { sandbox: Sandbox::launch(&host.installation, &host.state, config, timeline).await? })
+        let sandbox = Sandbox::launch(&host.installation, &host.state, config, timeline).await?;
+        Ok(Self { sandbox, state: host.state.clone(), relays_names: AtomicBool::new(false) })
     }
 
+    /// A process in the pod's network namespace, which is gone when the VM is.
     pub fn pid(&self) -> u32 {
-        std::process::id()
+        self.sandbox.vmm_pid()
     }
 
+    /// Makes a container. `rootfs` is as containerd hands it over; where it is empty, the bundle says where the root is.
     pub async fn create(
         &self,
         id: &str,
         bundle: &Bundle,
-        _rootfs: &[FsMount],
+        rootfs: &[FsMount],
         stdio: Stdio,
     ) -> Result<(Container, Streams), PodError> {
-        let guest = self.sandbox.guest().clone();
-        let config = ContainerConfig {
-            id: id.to_owned(),
-            spec: bundle.spec.clone(),
-            seccomp: None,
-            rootfs: self.sandbox.rootfs().clone(),
-            stdio,
-            user: String::new(),
-            files: Vec::new(),
-            init: false,
+        let Plan { mut spec, binds, seccomp, .. } = Plan::of(bundle, &Membership::of(bundle))?;
+        let seccomp = seccomp.map(|profile| SeccompFilter::of(&profile, &self.state)).transpose()?;
+        if files::asks_docker_for_names(&spec, &binds) {
+            self.relays_names.store(true, Ordering::Relaxed);
+        }
+        let mut shares = Vec::new();
+        let made = async {
+            let root = self.share_files(bundle, rootfs, &mut spec, &binds, &mut shares).await?;
+            let config = ContainerConfig {
+                id: id.to_owned(),
+                spec: spec.clone(),
+                seccomp,
+                rootfs: Rootfs::Share { name: root, read_only: false },
+                stdio,
+                user: String::new(),
+                files: Vec::new(),
+                init: false,
+            };
+            let created = self.sandbox.guest().create_container(config).await;
+            created.map_err(|error| PodError::create(error, &spec))
         };
-        let (process, streams) = guest.create_container(config).await?;
-        Ok((Container { id: id.to_owned(), process, guest }, streams))
+        match made.await {
+            Ok((process, streams)) => {
+                let guest = self.sandbox.guest().clone();
+                Ok((Container { id: id.to_owned(), process, guest, shares, spec }, streams))
+            }
+            Err(error) => {
+                self.unshare(shares).await;
+                Err(error)
+            }
+        }
     }
 
+    /// Starts a container's process. The pod's network is what its namespace has by now.
     pub async fn start(&self, container: &Container) -> Result<(), PodError> {
-        Ok(container.process.start().await?)
+        self.sandbox.take_network(self.relays_names.load(Ordering::Relaxed)).await?;
+        container.process.start().await.map_err(|error| PodError::create(error, &container.spec))
     }
 
+    /// Removes a container that has ended, or never started.
     pub async fn remove(&self, container: Container) -> Result<(), PodError> {
-        Ok(container.guest.remove_container(&container.id).await?)
+        let Container { id, guest, shares, .. } = container;
+        let removed = guest.remove_container(&id).await;
+        self.unshare(shares).await;
+        Ok(removed?)
     }
 
+    /// Waits for the VM's end.
     pub async fn ended(&self) -> Arc<Ended> {
         self.sandbox.ended().await
     }
 
+    /// Ends the VM, and leaves nothing behind.
     pub async fn stop(self) -> Arc<Ended> {
         self.sandbox.stop().await
     }
 }
 
-impl Container {
-    pub fn process(&self) -> &Process {
-        &self.process
-    }
-
-    pub async fn exec(
-        &self,
-        exec_id: &str,
-        process: ProcessSpec,
-        stdio: Stdio,
-    ) -> Result<(Process, Streams), PodError> {
-        let config = ExecConfig {
-            container_id: self.id.clone(),
-            exec_id: exec_id.to_owned(),
-            process,
-            stdio,
-            user: String::new(),
-        };
-        Ok(self.guest.exec(config).await?)
-    }
-
-    pub async fn pause(&self) -> Result<(), PodError> {
-        Ok(self.guest.pause(&self.id).await?)
-    }
-
-    pub async fn resume(&self) -> Result<(), PodError> {
-        Ok(self.guest.resume(&self.id).await?)
-    }
-
-    pub async fn stats(&self) -> Result<GuestStats, PodError> {
-        Ok(self.guest.stats(&self.id).await?)
-    }
-
-    pub async fn processes(&self) -> Result<Processes, PodError> {
-        Ok(self.guest.processes(&self.id).await?)
-    }
-
-    pub async fn update(&self, _resources: LinuxResources) -> Result<(), PodError> {
-        Ok(())
+fn label(id: &PodId, bundle: &Bundle) -> Label {
+    let process = bundle.spec.process().clone().unwrap_or_default();
+    Label {
+        id: id.record(),
+        name: id.record(),
+        image: bundle.root().display().to_string(),
+        command: process.args().clone().unwrap_or_default(),
+        process,
+        user: String::new(),
     }
 }

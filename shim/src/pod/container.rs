@@ -1,0 +1,67 @@
+//! A container of a pod, once it is made.
+
+use oci_spec::runtime::{LinuxResources, Process as ProcessSpec, Spec};
+use sandbox::{ExecConfig, Guest, GuestStats, Process, Processes, Share, Stdio, Streams};
+
+use super::PodError;
+use crate::guest_spec::{leave_out_the_hosts, settle_resources};
+
+pub struct Container {
+    pub(super) id: String,
+    pub(super) process: Process,
+    pub(super) guest: Guest,
+    pub(super) shares: Vec<Share>,
+    pub(super) spec: Spec,
+}
+
+impl Container {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its own process, to be waited for and sent signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Runs a further process; it runs when this returns.
+    pub async fn exec(
+        &self,
+        exec_id: &str,
+        mut process: ProcessSpec,
+        stdio: Stdio,
+    ) -> Result<(Process, Streams), PodError> {
+        leave_out_the_hosts(&mut process);
+        let program = process.args().as_ref().and_then(|arguments| arguments.first().cloned());
+        let config = ExecConfig {
+            container_id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+            process,
+            stdio,
+            user: String::new(),
+        };
+        self.guest.exec(config).await.map_err(|error| PodError::process(error, program.as_ref()))
+    }
+
+    pub async fn pause(&self) -> Result<(), PodError> {
+        Ok(self.guest.pause(&self.id).await?)
+    }
+
+    pub async fn resume(&self) -> Result<(), PodError> {
+        Ok(self.guest.resume(&self.id).await?)
+    }
+
+    pub async fn stats(&self) -> Result<GuestStats, PodError> {
+        Ok(self.guest.stats(&self.id).await?)
+    }
+
+    pub async fn processes(&self) -> Result<Processes, PodError> {
+        Ok(self.guest.processes(&self.id).await?)
+    }
+
+    /// Changes what it may use while it runs; what is absent stays as it is.
+    pub async fn update(&self, mut resources: LinuxResources) -> Result<(), PodError> {
+        settle_resources(&mut resources)?;
+        self.guest.update(&self.id, &resources).await.map_err(PodError::Create)
+    }
+}

@@ -1,0 +1,20 @@
+//! A container's root file system, from where the front end has it.
+
+use sandbox::{Access, Cache, FsMount, SharedTree};
+
+use super::PodError;
+use crate::bundle::Bundle;
+
+/// The tree of files that is the container's root.
+pub(super) fn tree(bundle: &Bundle, rootfs: &[FsMount]) -> Result<SharedTree, PodError> {
+    if !rootfs.is_empty() {
+        return SharedTree::of_mounts(rootfs, Access::Writable, Cache::Shared)
+            .map_err(|source| PodError::Tree { what: "the root file system".to_owned(), source });
+    }
+    let root = bundle.root();
+    if !root.is_dir() {
+        return Err(PodError::Root { what: format!("({}) does not exist", root.display()) });
+    }
+    SharedTree::of_path(&root, Access::Writable, true, Cache::Shared)
+        .map_err(|source| PodError::Tree { what: root.display().to_string(), source })
+}

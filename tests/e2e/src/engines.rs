@@ -1,0 +1,109 @@
+//! Container engines with Bulkhead plugged in, as an operator configures them. Each lives as long as the value that was
+//! made for it; their images are the suites' own.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::images::images;
+use crate::shell::{output, sh};
+
+/// How long an engine may take to answer first.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A daemon that is ended when this is dropped.
+pub struct Daemon {
+    process: Child,
+    log: String,
+}
+
+/// The versions of containerd in the lab: Debian's, and the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Containerd {
+    Debians,
+    Next,
+}
+
+impl Containerd {
+    /// Its command-line client.
+    pub fn ctr(self) -> &'static str {
+        match self {
+            Self::Debians => "/usr/bin/ctr",
+            Self::Next => "/opt/containerd-2/ctr",
+        }
+    }
+
+    /// Starts it with `configuration` (TOML) beside its defaults, and imports the image `localhost/busybox:latest`.
+    pub fn start(self, configuration: &str) -> Daemon {
+        let program = match self {
+            Self::Debians => "/usr/bin/containerd",
+            Self::Next => "/opt/containerd-2/containerd",
+        };
+        std::fs::create_dir_all("/etc/containerd").expect("/etc/containerd");
+        std::fs::write("/etc/containerd/config.toml", configuration).expect("a configuration");
+        let daemon = Daemon::start("containerd", program, &format!("{} version", self.ctr()));
+        let import = "t=$(mktemp -d); skopeo --insecure-policy copy -q docker-archive:$BUSYBOX oci-archive:$t/image.tar:busybox \
+            && CTR image import --index-name localhost/busybox:latest $t/image.tar && rm -r $t";
+        output(&import.replace("CTR", self.ctr()));
+        daemon
+    }
+}
+
+/// Docker beside a containerd that runs, with the runtime `bulkhead` in its configuration.
+pub fn docker() -> Daemon {
+    std::fs::create_dir_all("/etc/docker").expect("/etc/docker");
+    let configuration = r#"{"runtimes": {"bulkhead": {"runtimeType": "io.containerd.bulkhead.v2"}}}"#;
+    std::fs::write("/etc/docker/daemon.json", configuration).expect("a configuration");
+    let daemon = Daemon::start("dockerd", "dockerd", "docker version");
+    output("docker load -qi $BUSYBOX");
+    daemon
+}
+
+impl Daemon {
+    fn start(name: &str, program: &str, answers: &str) -> Self {
+        let log = format!("/tmp/{name}.log");
+        let file = std::fs::File::options().create(true).append(true).open(&log).expect("a log");
+        let process = Command::new(program)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a log"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        let daemon = Self { process, log };
+        let deadline = Instant::now() + LIMIT;
+        while sh(answers).code != 0 {
+            assert!(Instant::now() < deadline, "{name} does not answer:\n{}", daemon.last_words());
+            sleep(Duration::from_millis(200));
+        }
+        daemon
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        output(&format!("tail -n 40 {}", self.log))
+    }
+
+    /// As a crash.
+    pub fn kill(mut self) {
+        self.process.kill().expect("kill");
+        self.process.wait().expect("wait");
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the end of {}\n{}", self.log, self.last_words());
+        }
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+    }
+}
+
+/// The suites' images for podman and buildah.
+pub fn podman_images() {
+    assert!(Path::new(&images().busybox).exists());
+    output("podman load -qi $BUSYBOX");
+}

@@ -1,0 +1,83 @@
+//! `docker --runtime bulkhead`, on Debian's Docker.
+
+use bulkhead_e2e::engines::{Containerd, Daemon, docker};
+use bulkhead_e2e::shell::{output, sh};
+use bulkhead_e2e::terminal::Terminal;
+
+/// Docker finds a containerd that runs.
+fn engine() -> (Daemon, Daemon) {
+    let containerd = Containerd::Debians.start("");
+    (containerd, docker())
+}
+
+#[test]
+fn docker_run_and_its_kin() {
+    let _engine = engine();
+    assert_eq!(output("docker run --rm --runtime bulkhead busybox echo hello"), "hello");
+    assert_ne!(output("docker run --rm --runtime bulkhead busybox uname -r"), output("uname -r"));
+    assert_eq!(sh("docker run --rm --runtime bulkhead busybox sh -c 'exit 42'").code, 42);
+    assert_eq!(sh("docker run --rm --runtime bulkhead busybox no-such-program").code, 127);
+    assert_eq!(sh("docker run --rm --runtime bulkhead busybox /etc/passwd").code, 126);
+    assert_eq!(output("echo in | docker run -i --rm --runtime bulkhead busybox cat"), "in");
+    assert_eq!(output("docker run --rm --runtime bulkhead -u 5:6 -w /tmp -e A=b busybox sh -c 'id -u; pwd; echo $A'"), "5\n/tmp\nb");
+    let host = sh("docker run --rm --runtime bulkhead --network host busybox true");
+    assert!(host.code != 0 && host.stderr.contains("network"), "{}", host.stderr);
+    assert_eq!(output("docker run --rm --runtime bulkhead --network none busybox ls /sys/class/net"), "lo");
+}
+
+#[test]
+fn a_docker_container_lives_and_is_looked_into() {
+    let _engine = engine();
+    output("docker run -d --name web --runtime bulkhead -p 8080:80 busybox sh -c \
+        'mkdir -p /www; echo page > /www/index.html; echo started; exec httpd -f -h /www -p 80'");
+    output("for i in $(seq 100); do curl -sf http://127.0.0.1:8080/ && exit; sleep 0.2; done; exit 1");
+    // From outside: another network namespace, with this machine as its router.
+    let outside = r#"
+        ip netns add outside; ip link add out0 type veth peer name eth0 netns outside
+        ip addr add 10.99.0.1/24 dev out0; ip link set out0 up
+        ip -n outside addr add 10.99.0.2/24 dev eth0; ip -n outside link set eth0 up
+        ip netns exec outside curl -sf http://10.99.0.1:8080/; ip netns del outside"#;
+    assert_eq!(output(outside), "page");
+    assert_eq!(output("docker logs web"), "started");
+    assert_eq!(output("docker exec web cat /www/index.html"), "page");
+    let mut terminal = Terminal::new(30, 100);
+    terminal.run(&["docker", "exec", "-it", "web", "sh", "-c", "stty size; tty; exit 3"]);
+    terminal.expect("30 100\r\n");
+    assert_eq!(terminal.wait(), 3);
+    assert_eq!(output("echo copied > /tmp/copied; docker cp -q /tmp/copied web:/www/copied; sleep 1.5; curl -s http://127.0.0.1:8080/copied"), "copied");
+    assert_eq!(output("docker cp -q web:/www/index.html /tmp/page; cat /tmp/page"), "page");
+    assert!(output("docker stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' web").contains("MiB"));
+    assert!(output("docker top web").lines().count() >= 2);
+    output("docker pause web && docker unpause web");
+    assert_eq!(output("docker commit web committed >/dev/null; docker run --rm --runtime bulkhead committed cat /www/copied"), "copied");
+    output("docker stop -t 3 web");
+    assert_eq!(output("docker inspect -f '{{.State.Status}}' web"), "exited");
+    assert_eq!(output("docker start web >/dev/null; docker inspect -f '{{.State.Status}}' web; docker rm -f web >/dev/null"), "running");
+}
+
+#[test]
+fn images_are_built_and_services_composed() {
+    let _engine = engine();
+    let build = r#"
+        set -e; t=$(mktemp -d); cd $t
+        printf 'FROM busybox\nRUN mkdir -p /www && uname -r > /www/kernel\nRUN echo built > /www/index.html\nCMD ["httpd","-f","-h","/www","-p","80"]\n' > Dockerfile
+        sed -i 's/^{/{"default-runtime": "bulkhead", /' /etc/docker/daemon.json
+        pkill -HUP dockerd; sleep 1
+        DOCKER_BUILDKIT=0 docker build -q -t site . >/dev/null
+        docker run --rm site cat /www/kernel
+        cat > compose.yaml <<'Y'
+services:
+  web: {image: site, runtime: bulkhead}
+  client:
+    image: busybox
+    runtime: bulkhead
+    depends_on: [web]
+    command: sh -c 'for i in 1 2 3 4 5 6 7 8 9; do wget -qO- http://web/ && exit; sleep 1; done; exit 1'
+Y
+        docker compose up --abort-on-container-exit --exit-code-from client 2>/dev/null | grep -o built
+        docker compose down >/dev/null 2>&1"#;
+    let built = output(build);
+    let lines: Vec<_> = built.lines().collect();
+    assert_ne!(lines.first().copied(), Some(output("uname -r").as_str()));
+    assert_eq!(lines.last().copied(), Some("built"));
+}
