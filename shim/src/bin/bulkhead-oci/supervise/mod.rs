@@ -7,12 +7,13 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use sandbox::{AsyncControl, ControlSocket, GuestError};
 use shim::{BundleError, PodError};
+use tokio::sync::oneshot;
 
 use crate::blob::BlobError;
 use crate::cgroup;
@@ -78,6 +79,8 @@ struct Job {
     id: String,
     log: Log,
     parent: Parent,
+    /// To the first thread.
+    first: mpsc::Sender<Entering>,
     signals: Signals,
     console: Option<OwnedFd>,
 }
@@ -85,27 +88,46 @@ struct Job {
 /// Who started this process.
 struct Parent(AsyncControl);
 
+/// The network namespace of a process, for the first thread to enter.
+struct Entering {
+    pid: u32,
+    done: oneshot::Sender<io::Result<()>>,
+}
+
 /// Does what the socket's other end says. Gives the exit code.
+///
+/// The first thread is the one by which others see the process (proc(5), /proc/pid/ns), and hooks look there for the
+/// container's network. It does nothing but be in it: the work goes on in the host's, in a thread of its own.
 pub(crate) fn supervise(socket: &OsStr) -> u8 {
     let Ok(connection) = crate::inherited::inherit(socket) else { return FAILED };
+    // It was executed by a link's name.
+    let _ = rustix::thread::set_name(c"bulkhead-oci");
+    let (first, entering) = mpsc::channel::<Entering>();
+    let working = std::thread::Builder::new().spawn(move || work(ControlSocket::from(connection), first));
+    let Ok(working) = working else { return FAILED };
+    for Entering { pid, done } in entering {
+        let _ = done.send(enter_network_of(pid));
+    }
+    working.join().unwrap_or(FAILED)
+}
+
+fn work(connection: ControlSocket, first: mpsc::Sender<Entering>) -> u8 {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return FAILED;
     };
-    let code = runtime.block_on(run(ControlSocket::from(connection)));
+    let code = runtime.block_on(run(connection, first));
     // What still blocks (input that does not come) ends with the process.
     runtime.shutdown_background();
     code
 }
 
-async fn run(connection: ControlSocket) -> u8 {
+async fn run(connection: ControlSocket, first: mpsc::Sender<Entering>) -> u8 {
     // Whoever started us sees the connection close.
     let Ok(parent) = AsyncControl::new(connection).map(Parent) else { return FAILED };
     let Ok((orders, descriptors)) = parent.0.receive::<Orders>().await else { return FAILED };
     // In a session of its own, a terminal's signals reach it only if the terminal is the container's. It leads none, as it
     // was just started by another program.
     let _ = rustix::process::setsid();
-    // It was executed by a link's name.
-    let _ = rustix::thread::set_name(c"bulkhead-oci");
     let Ok(signals) = Signals::take() else { return FAILED };
     let Orders { root, id, console, cgroup, log, task } = orders;
     // It keeps nothing of where it was started from in use.
@@ -116,7 +138,7 @@ async fn run(connection: ControlSocket) -> u8 {
     }
     let mut descriptors = descriptors.into_iter();
     let console = console.then(|| descriptors.next()).flatten();
-    let mut job = Job { root: Root::at(root), id, log, parent, signals, console };
+    let mut job = Job { root: Root::at(root), id, log, parent, first, signals, console };
     let done = match task {
         Task::Pod { bundle } => pod::supervise(&mut job, &bundle).await,
         Task::Member { bundle, pod } => remote::supervise_member(&mut job, &bundle, &pod).await,
@@ -135,6 +157,14 @@ async fn run(connection: ControlSocket) -> u8 {
 }
 
 impl Job {
+    /// Has others see this process in another's network namespace.
+    async fn enter_network_of(&self, pid: u32) -> Result<(), SuperviseError> {
+        let (done, entered) = oneshot::channel();
+        let died = || SuperviseError::Network(io::Error::other("the first thread died"));
+        self.first.send(Entering { pid, done }).map_err(|_| died())?;
+        entered.await.map_err(|_| died())?.map_err(SuperviseError::Network)
+    }
+
     /// The process has ended for a reason that is not its own.
     fn lost(&self, error: &GuestError) -> u8 {
         self.log.error(&shim::describe(error));
@@ -168,12 +198,8 @@ impl Parent {
     }
 }
 
-/// Puts this process into another's network namespace, where hooks look for the container's. There is but one thread yet
-/// that matters: the first, by which others see the process (proc(5), /proc/pid/ns).
-fn enter_network_of(pid: u32) -> Result<(), SuperviseError> {
-    let namespace = File::open(Path::new("/proc").join(pid.to_string()).join("ns/net"));
-    let entered = namespace.and_then(|namespace| {
-        Ok(move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))?)
-    });
-    entered.map_err(SuperviseError::Network)
+/// Puts the calling thread into a process's network namespace.
+fn enter_network_of(pid: u32) -> io::Result<()> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }

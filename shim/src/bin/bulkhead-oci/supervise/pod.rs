@@ -14,7 +14,7 @@ use super::carry::carry;
 use super::ends::Ends;
 use super::follow::follow;
 use super::serve::{self, Machine};
-use super::{Job, KILLED, SuperviseError, enter_network_of};
+use super::{Job, KILLED, SuperviseError};
 use crate::protocol::{News, SOCKET};
 use crate::state::{Root, Status};
 
@@ -45,7 +45,7 @@ pub(crate) fn pod_id(root: &Root, id: &str) -> PodId {
 }
 
 async fn keep(job: &mut Job, bundle: &Bundle, machine: &Arc<Machine>) -> Result<u8, SuperviseError> {
-    enter_network_of(machine.pid())?;
+    job.enter_network_of(machine.pid()).await?;
     job.parent.launched().await?;
     let ends = ends(bundle.spec.process().as_ref(), job)?;
     let wanted = ends.wanted();

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 
 use super::carry::carry;
 use super::follow::{Kept, follow};
-use super::{Job, KILLED, SuperviseError, enter_network_of, pod};
+use super::{Job, KILLED, SuperviseError, pod};
 use crate::blob;
 use crate::client::{Client, ClientError};
 use crate::protocol::{Ask, News, Reply, Wanted, Wiring};
@@ -22,7 +22,7 @@ pub(super) async fn supervise_member(job: &mut Job, path: &Path, pod: &str) -> R
     let bundle = Bundle::load(path)?;
     let keeper = job.root.load(pod).ok().filter(|keeper| keeper.status() != Status::Stopped);
     let keeper = keeper.ok_or_else(|| SuperviseError::NoPod(pod.to_owned()))?;
-    enter_network_of(keeper.supervisor.pid)?;
+    job.enter_network_of(keeper.supervisor.pid).await?;
     let process = bundle.spec.process().as_ref();
     let ask = |wanted| Ask::Create { bundle: path.to_owned(), wanted };
     let code = keep(job, &keeper.pod, process, ask, None).await?;
