@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use sandbox::{RecordError, StateDir};
+use sandbox::StateDir;
 use shim::Moment;
 use tokio::time::timeout;
 
@@ -29,8 +29,6 @@ pub(crate) enum TeardownError {
     Wait(#[source] io::Error),
     #[error("container {0} still running")]
     Lasting(String),
-    #[error(transparent)]
-    Record(#[from] RecordError),
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -74,7 +72,10 @@ async fn destroy(root: &Root, container: &Container) -> Result<(), TeardownError
 
 /// Whichever way the supervisor went.
 fn clear(root: &Root, container: &Container, log: &Log) -> Result<(), TeardownError> {
-    StateDir::open()?.sweep()?;
+    // Its virtual machine's end is sure by now, or comes with a later sweep: another sandbox's remains are not in its way.
+    if let Err(error) = StateDir::open().and_then(|state| state.sweep()) {
+        log.warning(&shim::describe(&error));
+    }
     if let Some(Err(error)) = container.cgroup.as_deref().map(cgroup::remove) {
         log.warning(&format!("cannot remove the container's cgroup: {error}"));
     }

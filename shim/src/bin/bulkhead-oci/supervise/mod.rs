@@ -47,8 +47,6 @@ enum SuperviseError {
     #[error(transparent)]
     Pod(#[from] PodError),
     #[error(transparent)]
-    Record(#[from] sandbox::RecordError),
-    #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
     State(#[from] StateError),

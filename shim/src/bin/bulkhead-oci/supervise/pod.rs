@@ -22,8 +22,10 @@ use crate::state::{Root, Status};
 pub(super) async fn supervise(job: &mut Job, bundle: &Path) -> Result<u8, SuperviseError> {
     let bundle = Bundle::load(bundle)?;
     let host = Host::find()?;
-    // First of all, what crashes left is cleaned up.
-    host.state.sweep()?;
+    // First of all, what crashes left is cleaned up. What cannot be is in nobody else's way.
+    if let Err(error) = host.state.sweep() {
+        job.log.warning(&shim::describe(&error));
+    }
     let (id, timeline) = (pod_id(&job.root, &job.id), Timeline::default());
     let pod = job.parent.unless_gone(Pod::launch(&host, &id, &bundle, &timeline)).await??;
     let machine = Arc::new(Machine::new(pod, job.root.clone(), job.id.clone()));
