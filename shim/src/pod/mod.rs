@@ -155,9 +155,9 @@ impl Pod {
         Ok(removed?)
     }
 
-    /// Waits for the VM's end.
-    pub async fn ended(&self) -> Arc<Ended> {
-        self.sandbox.ended().await
+    /// Waits for the VM's end, also when this value goes meanwhile.
+    pub fn ended(&self) -> impl Future<Output = Arc<Ended>> + Send + use<> {
+        self.sandbox.ended()
     }
 
     /// Ends the VM, and leaves nothing behind.
