@@ -89,9 +89,10 @@ impl Sandbox {
         self.claim.update(|record| record.state = State::Running)
     }
 
-    /// Waits for the VM's end.
-    pub async fn ended(&self) -> Arc<Ended> {
-        self.vmm.handle().ended().await
+    /// Waits for the VM's end, also when this value goes meanwhile.
+    pub fn ended(&self) -> impl Future<Output = Arc<Ended>> + Send + use<> {
+        let vmm = self.vmm.handle().clone();
+        async move { vmm.ended().await }
     }
 
     /// Ends the VM at once, whatever the guest is doing: nothing of it runs any more, and nobody finds it. What the guest

@@ -8,9 +8,12 @@ use std::time::SystemTime;
 
 use containerd_shim_protos::api::DeleteResponse;
 use protobuf::{Message, MessageField};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sandbox::{ProcessId, Record, RecordError, StateDir};
+use shim::PodId;
 
 use crate::arguments::Arguments;
 use crate::socket::{self, ADDRESS_FILE};
@@ -19,6 +22,9 @@ use crate::timestamp::timestamp;
 
 /// What containerd tells of a process that went with its shim: SIGKILL's.
 const KILLED: u32 = 137;
+
+/// How long a killed shim may take to be gone, of the five seconds containerd waits for all of this.
+const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeleteError {
@@ -55,7 +61,8 @@ pub(crate) fn delete(arguments: &Arguments) -> Result<(), DeleteError> {
 
 /// Of the pod that has the bundle's name. A container in somebody else's pod has none: that one may live on.
 fn record(state: &StateDir, arguments: &Arguments) -> Result<Option<Record>, RecordError> {
-    let name = crate::pod::record_name(arguments);
+    let pod = PodId { namespace: arguments.namespace.clone(), id: arguments.id.clone() };
+    let name = pod.record();
     Ok(state.records()?.into_iter().find(|record| record.name == name))
 }
 
@@ -67,8 +74,14 @@ fn end(supervisor: ProcessId) -> io::Result<()> {
         return Ok(());
     }
     match pidfd_send_signal(&process, Signal::KILL) {
-        Err(rustix::io::Errno::SRCH) => Ok(()),
-        sent => Ok(sent?),
+        Err(Errno::SRCH) => return Ok(()),
+        sent => sent?,
+    }
+    // What it held is nobody's only when it is gone.
+    let mut gone = [PollFd::new(&process, PollFlags::IN)];
+    match retry_on_intr(|| poll(&mut gone, Some(&PATIENCE)))? {
+        0 => Err(io::Error::new(io::ErrorKind::TimedOut, "the killed process does not end")),
+        _ => Ok(()),
     }
 }
 

@@ -1,22 +1,244 @@
-//! Tasks' pods, as the library's.
+//! Tasks' pods, as the library's: sandboxes on this host.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shim::Bundle;
+use containerd_shim_protos::types::mount::Mount;
+use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
+use sandbox::{Exit, FsMount, GuestError, GuestStats, Stdio, Streams, TerminalSize, Timeline};
+use shim::{Bundle, Container, ErrorKind, Host, Pod, PodError, PodId};
+use tokio::sync::{RwLock, watch};
+use ttrpc::Code;
 
-use crate::backend::{Launch, PodBackend};
+use crate::backend::{ContainerBackend, Launch, NewContainer, PodBackend, ProcessBackend};
 use crate::failure::Failure;
+use crate::log;
 
-pub(crate) struct Pods;
+/// Launches the pods of one of containerd's namespaces.
+pub(crate) struct Pods {
+    namespace: String,
+}
 
-#[async_trait]
-impl Launch for Pods {
-    async fn launch(&self, _: &str, _: &Bundle) -> Result<Arc<dyn PodBackend>, Failure> {
-        Err(Failure::new(ttrpc::Code::UNIMPLEMENTED, "no pods yet"))
+#[derive(Clone)]
+struct Running(Arc<RunningPod>);
+
+struct RunningPod {
+    pid: u32,
+    /// `None` once it is stopped.
+    pod: RwLock<Option<Pod>>,
+    stopping: watch::Sender<bool>,
+    over: watch::Receiver<bool>,
+}
+
+struct PodContainer {
+    pod: Running,
+    process: PodProcess,
+    /// `None` once it is removed.
+    container: RwLock<Option<Container>>,
+}
+
+#[derive(Clone)]
+struct PodProcess(sandbox::Process);
+
+impl Pods {
+    pub(crate) fn of(namespace: String) -> Self {
+        Self { namespace }
     }
 }
 
-pub(crate) fn record_name(arguments: &crate::arguments::Arguments) -> String {
-    arguments.id.clone()
+#[async_trait]
+impl Launch for Pods {
+    async fn launch(&self, id: &str, bundle: &Bundle) -> Result<Arc<dyn PodBackend>, Failure> {
+        let host = Host::find().map_err(failure)?;
+        let id = PodId { namespace: self.namespace.clone(), id: id.to_owned() };
+        let timeline = Timeline::default();
+        let pod = Pod::launch(&host, &id, bundle, &timeline).await.map_err(failure)?;
+        for stamp in timeline.stamps() {
+            log::debug(format_args!("{}: {} ns", stamp.step, stamp.at));
+        }
+        Ok(Arc::new(Running::new(pod)))
+    }
+}
+
+impl Running {
+    fn new(pod: Pod) -> Self {
+        let (ended, over) = watch::channel(false);
+        let (pid, end) = (pod.pid(), pod.ended());
+        let stopping = watch::Sender::new(false);
+        let expected = stopping.subscribe();
+        tokio::spawn(async move {
+            let end = end.await;
+            if !*expected.borrow() {
+                log::error(format_args!("the pod's VM ended: {end}"));
+            }
+            ended.send_replace(true);
+        });
+        Self(Arc::new(RunningPod { pid, pod: RwLock::new(Some(pod)), stopping, over }))
+    }
+
+    /// Does what takes the pod, which does not wait for it when it is stopped.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let mut stopping = self.0.stopping.subscribe();
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => Err(stopped()),
+            done = work => done,
+        }
+    }
+}
+
+#[async_trait]
+impl PodBackend for Running {
+    fn pid(&self) -> u32 {
+        self.0.pid
+    }
+
+    async fn create(&self, new: NewContainer) -> Result<(Arc<dyn ContainerBackend>, Streams), Failure> {
+        let NewContainer { id, bundle, rootfs, stdio } = new;
+        let rootfs = rootfs.into_iter().map(mount).collect::<Result<Vec<_>, _>>()?;
+        let (container, streams) = self
+            .unless_stopped(async {
+                let pod = self.0.pod.read().await;
+                let pod = pod.as_ref().ok_or_else(stopped)?;
+                pod.create(&id, &bundle, &rootfs, stdio).await.map_err(failure)
+            })
+            .await?;
+        let process = PodProcess(container.process().clone());
+        let container = PodContainer { pod: self.clone(), process, container: RwLock::new(Some(container)) };
+        Ok((Arc::new(container), streams))
+    }
+
+    async fn ended(&self) {
+        // Without a sender, it is over as well.
+        let _ = self.0.over.clone().wait_for(|over| *over).await;
+    }
+
+    async fn stop(&self) {
+        self.0.stopping.send_replace(true);
+        if let Some(pod) = self.0.pod.write().await.take() {
+            pod.stop().await;
+        }
+    }
+}
+
+#[async_trait]
+impl ContainerBackend for PodContainer {
+    fn process(&self) -> Arc<dyn ProcessBackend> {
+        Arc::new(self.process.clone())
+    }
+
+    async fn start(&self) -> Result<(), Failure> {
+        self.pod
+            .unless_stopped(async {
+                let (pod, container) = (self.pod.0.pod.read().await, self.container.read().await);
+                let (pod, container) =
+                    (pod.as_ref().ok_or_else(stopped)?, container.as_ref().ok_or_else(removed)?);
+                pod.start(container).await.map_err(failure)
+            })
+            .await
+    }
+
+    async fn exec(
+        &self,
+        exec_id: &str,
+        process: ProcessSpec,
+        stdio: Stdio,
+    ) -> Result<(Arc<dyn ProcessBackend>, Streams), Failure> {
+        let container = self.container.read().await;
+        let container = container.as_ref().ok_or_else(removed)?;
+        let (process, streams) = container.exec(exec_id, process, stdio).await.map_err(failure)?;
+        Ok((Arc::new(PodProcess(process)), streams))
+    }
+
+    async fn pause(&self) -> Result<(), Failure> {
+        let container = self.container.read().await;
+        container.as_ref().ok_or_else(removed)?.pause().await.map_err(failure)
+    }
+
+    async fn resume(&self) -> Result<(), Failure> {
+        let container = self.container.read().await;
+        container.as_ref().ok_or_else(removed)?.resume().await.map_err(failure)
+    }
+
+    async fn stats(&self) -> Result<GuestStats, Failure> {
+        let container = self.container.read().await;
+        container.as_ref().ok_or_else(removed)?.stats().await.map_err(failure)
+    }
+
+    async fn update(&self, resources: LinuxResources) -> Result<(), Failure> {
+        let container = self.container.read().await;
+        container.as_ref().ok_or_else(removed)?.update(resources).await.map_err(failure)
+    }
+
+    async fn remove(&self) -> Result<(), Failure> {
+        let Some(container) = self.container.write().await.take() else { return Ok(()) };
+        let pod = self.pod.0.pod.read().await;
+        // With its VM, all of it is gone.
+        let Some(pod) = pod.as_ref() else { return Ok(()) };
+        match self.pod.unless_stopped(async { pod.remove(container).await.map_err(failure) }).await {
+            Err(failure) if failure.code == Code::UNAVAILABLE => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+#[async_trait]
+impl ProcessBackend for PodProcess {
+    async fn wait(&self) -> Option<Exit> {
+        match self.0.wait().await {
+            Ok(exit) => Some(exit),
+            Err(GuestError::Ended(_)) => None,
+            Err(error) => {
+                log::error(format_args!("a process cannot be waited for: {error}"));
+                None
+            }
+        }
+    }
+
+    async fn signal(&self, signal: u32) -> Result<(), Failure> {
+        self.0.signal(signal).await.map_err(guest_failure)
+    }
+
+    async fn signal_all(&self, signal: u32) -> Result<(), Failure> {
+        self.0.signal_all(signal).await.map_err(guest_failure)
+    }
+
+    async fn resize(&self, size: TerminalSize) -> Result<(), Failure> {
+        self.0.resize(size).await.map_err(guest_failure)
+    }
+}
+
+fn mount(mount: Mount) -> Result<FsMount, Failure> {
+    if !mount.target.is_empty() {
+        return Err(Failure::invalid(format!(
+            "rootfs: a mount at {:?} below it is not supported",
+            mount.target
+        )));
+    }
+    Ok(FsMount { kind: mount.type_, source: mount.source, options: mount.options })
+}
+
+fn guest_failure(error: GuestError) -> Failure {
+    failure(error.into())
+}
+
+fn failure(error: PodError) -> Failure {
+    let code = match error.kind() {
+        ErrorKind::NotFound => Code::NOT_FOUND,
+        ErrorKind::AlreadyExists => Code::ALREADY_EXISTS,
+        ErrorKind::InvalidArgument => Code::INVALID_ARGUMENT,
+        ErrorKind::FailedPrecondition => Code::FAILED_PRECONDITION,
+        ErrorKind::Unavailable => Code::UNAVAILABLE,
+        ErrorKind::Unimplemented => Code::UNIMPLEMENTED,
+        ErrorKind::Internal => Code::INTERNAL,
+    };
+    Failure::of(code, &error)
+}
+
+fn stopped() -> Failure {
+    Failure::new(Code::UNAVAILABLE, "the pod's VM has ended")
+}
+
+fn removed() -> Failure {
+    Failure::not_found("container not created")
 }

@@ -54,7 +54,8 @@ async fn run(arguments: Arguments, socket: UnixListener) -> Result<(), ServeErro
     let ttrpc_address = std::env::var(TTRPC_ADDRESS_VARIABLE).ok();
     let destination = Destination::of(ttrpc_address.as_deref(), arguments.publish_binary, arguments.address);
     tokio::spawn(events.clone().forward(destination));
-    let tasks = Arc::new(Tasks::new(arguments.namespace, Box::new(Pods), events.clone()));
+    let pods = Pods::of(arguments.namespace.clone());
+    let tasks = Arc::new(Tasks::new(arguments.namespace, Box::new(pods), events.clone()));
     let listener = Listener::try_from(socket).map_err(ServeError::Socket)?;
     let mut server = Server::new()
         .add_listener(listener)
