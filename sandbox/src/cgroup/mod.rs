@@ -125,8 +125,18 @@ pub(crate) fn make_room_for_a_copy(cgroup: &Path) -> io::Result<()> {
     }
 }
 
-/// Kills what is in a sandbox's cgroup, waits until it is gone, and removes it; it may be gone already.
+/// Kills what is in a sandbox's cgroup, waits until it is gone, and removes it; it may be gone already. With it goes the one
+/// it was made in, where a front end chose that and nothing else is in it.
 pub(crate) fn remove(cgroup: &Path) -> io::Result<()> {
+    remove_one(cgroup)?;
+    if let Some(above) = cgroup.parent().filter(|above| !parent::is_bulkheads(above)) {
+        // Where others have something in it, it is theirs.
+        let _ = fs::remove_dir(above);
+    }
+    Ok(())
+}
+
+fn remove_one(cgroup: &Path) -> io::Result<()> {
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match fs::remove_dir(cgroup) {
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}

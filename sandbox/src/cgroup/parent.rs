@@ -85,6 +85,11 @@ impl Parent {
     }
 }
 
+/// Whether it is the cgroup of all sandboxes.
+pub(super) fn is_bulkheads(cgroup: &Path) -> bool {
+    cgroup.file_name().is_some_and(|name| name == NAME)
+}
+
 /// The cgroup in which the one of all sandboxes is.
 fn base() -> Result<PathBuf, ParentError> {
     let mount = Path::new(MOUNT);

@@ -8,7 +8,6 @@ mod error;
 mod files;
 mod root;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,8 +87,7 @@ impl Pod {
                 Network::New => NetworkNamespace::create()?,
             }),
             shares: true,
-            // Beside what the front end calls the container's own, so that all of the VM counts where the container would.
-            cgroup_parent: cgroup_path(&bundle.spec).and_then(|cgroup| cgroup.parent().map(Path::to_owned)),
+            cgroup_parent: cgroup_path(&bundle.spec),
         };
         let sandbox = Sandbox::launch(&host.installation, &host.state, config, timeline).await?;
         Ok(Self { sandbox, state: host.state.clone(), relays_names: AtomicBool::new(false) })
