@@ -1,5 +1,7 @@
 //! The program as containerd runs it, but for a container: that takes a host with KVM.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails so")]
+
 use std::io::Write;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
