@@ -8,12 +8,22 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod cgroup_path;
+mod container_id;
+mod error_chain;
 mod guest_spec;
+mod hooks;
 mod membership;
 mod pod;
+mod signal;
 mod size;
 
 pub use bundle::{Bundle, BundleError};
+pub use cgroup_path::cgroup_path;
+pub use container_id::{IdError, check_id};
+pub use error_chain::describe;
 pub use guest_spec::Refusal;
+pub use hooks::{HookError, Moment, check_hooks, run_hooks};
 pub use membership::Membership;
 pub use pod::{Container, ErrorKind, Host, Pod, PodError, PodId};
+pub use signal::{Signal, SignalError};

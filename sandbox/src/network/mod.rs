@@ -185,3 +185,6 @@ impl Sandbox {
         Ok(self.guest.set_network(&request).await?)
     }
 }
+
+#[cfg(test)]
+mod tests;

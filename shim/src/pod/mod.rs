@@ -8,6 +8,7 @@ mod error;
 mod files;
 mod root;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +19,7 @@ use sandbox::{
 };
 
 use crate::bundle::Bundle;
+use crate::cgroup_path::cgroup_path;
 use crate::guest_spec::{Network, Plan};
 use crate::membership::Membership;
 use crate::size::Size;
@@ -86,7 +88,8 @@ impl Pod {
                 Network::New => NetworkNamespace::create()?,
             }),
             shares: true,
-            cgroup_parent: None,
+            // Beside what the front end calls the container's own, so that all of the VM counts where the container would.
+            cgroup_parent: cgroup_path(&bundle.spec).and_then(|cgroup| cgroup.parent().map(Path::to_owned)),
         };
         let sandbox = Sandbox::launch(&host.installation, &host.state, config, timeline).await?;
         Ok(Self { sandbox, state: host.state.clone(), relays_names: AtomicBool::new(false) })
