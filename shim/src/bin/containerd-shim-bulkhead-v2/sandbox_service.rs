@@ -142,11 +142,11 @@ impl SandboxApi for SandboxService {
     ) -> Answer<ShutdownSandboxResponse> {
         let tasks = self.tasks.clone();
         to_the_end(async move {
-            // One that was never made is shut down as well.
-            if tasks.sandbox(&request.sandbox_id).is_ok() {
-                tasks.stop_sandbox(&request.sandbox_id).await?;
+            match tasks.stop_sandbox(&request.sandbox_id).await {
+                Ok(()) => tasks.shut_down_now(),
+                // It was never made, or is not this one.
+                Err(_) => tasks.shut_down(),
             }
-            tasks.shut_down_now();
             Ok(ShutdownSandboxResponse::new())
         })
         .await

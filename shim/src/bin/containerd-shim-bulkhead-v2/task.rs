@@ -49,6 +49,7 @@ pub(crate) struct Task {
     freezing: AtomicU8,
     /// Its own process has ended in the guest, which is told when all that was executed in it has.
     ending: AtomicBool,
+    done_with_guest: AtomicBool,
 }
 
 /// A process that is executed, and what it is made of until then.
@@ -86,15 +87,15 @@ impl Task {
             course: tokio::sync::RwLock::new(()),
             freezing: AtomicU8::new(THAWED),
             ending: AtomicBool::new(false),
+            done_with_guest: AtomicBool::new(false),
         }
     }
 
-    /// Waits for the end of its own process, and tells it, after those of all that was executed.
-    pub(crate) async fn follow(&self) {
+    /// Waits for the end of its own process, and of all that was executed in it. `None`: it was deleted before.
+    pub(crate) async fn ended(&self) -> Option<Exit> {
         let exit = tokio::select! {
             exit = self.own.ended() => exit,
-            // Deleted before it was started.
-            _ = self.own.stopped() => return,
+            _ = self.own.stopped() => return None,
         };
         self.ending.store(true, Ordering::Release);
         drop(self.course.write().await);
@@ -106,8 +107,19 @@ impl Task {
         for exec in execs {
             exec.stopped().await;
         }
+        self.done_with_guest.store(true, Ordering::Release);
+        Some(exit)
+    }
+
+    /// Tells the end of its own process: its last word.
+    pub(crate) async fn tell(&self, exit: Exit) {
         let _course = self.course.write().await;
         self.tell_exit("", &self.own, exit);
+    }
+
+    /// Whether nothing of it runs in the guest any more.
+    pub(crate) fn is_done_with_guest(&self) -> bool {
+        self.done_with_guest.load(Ordering::Acquire)
     }
 
     pub(crate) async fn start(&self) -> Result<u32, Failure> {
@@ -278,6 +290,7 @@ impl Task {
             return Err(Failure::precondition(format!("cannot delete a {state} process")));
         }
         self.container.remove().await?;
+        self.done_with_guest.store(true, Ordering::Release);
         let killed = Exit { code: NEVER_STARTED, out_of_memory: false };
         self.tell_exit("", &self.own, killed);
         self.own.exited().ok_or_else(|| Failure::internal("a stopped process has not exited"))

@@ -78,8 +78,10 @@ impl Tasks {
                 let tasks = self.clone();
                 let pid = task.pid;
                 tokio::spawn(async move {
-                    task.follow().await;
+                    let Some(exit) = task.ended().await else { return };
+                    // The process clients were told of is gone when they learn of its end, if it is nobody else's.
                     tasks.let_go().await;
+                    task.tell(exit).await;
                 });
                 Ok(pid)
             }
@@ -261,8 +263,8 @@ impl Tasks {
 
 impl Known {
     fn need_pod(&self) -> bool {
-        let ended = |task: &Option<Arc<Task>>| task.as_ref().is_some_and(|task| task.own.exited().is_some());
-        !self.tasks.values().all(ended) || !self.sandbox_has_ended()
+        let done = |task: &Option<Arc<Task>>| task.as_ref().is_some_and(|task| task.is_done_with_guest());
+        !self.tasks.values().all(done) || !self.sandbox_has_ended()
     }
 
     fn sandbox_has_ended(&self) -> bool {
