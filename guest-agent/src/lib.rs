@@ -17,6 +17,7 @@ pub mod init;
 mod ioctls;
 mod line;
 pub mod log;
+mod network;
 pub mod power;
 mod pump;
 pub mod reaper;

@@ -9,7 +9,8 @@ use agent_api::agent::{
     MountSharesRequest, MountSharesResponse, PauseRequest, PauseResponse, PowerOffRequest, PowerOffResponse,
     PrepareRequest, PrepareResponse, ProcessesRequest, ProcessesResponse, ReadArchiveRequest,
     ReadArchiveResponse, RemoveContainerRequest, RemoveContainerResponse, ResizeTerminalRequest,
-    ResizeTerminalResponse, ResumeRequest, ResumeResponse, SignalRequest, SignalResponse,
+    ResizeTerminalResponse, ResumeRequest, ResumeResponse, SetNetworkRequest, SetNetworkResponse,
+    SignalRequest, SignalResponse,
     StartContainerRequest, StartContainerResponse, StatPathRequest, StatPathResponse, StatsRequest,
     StatsResponse, TakeOverRequest, TakeOverResponse, WaitRequest, WaitResponse, WriteArchiveRequest,
     WriteArchiveResponse,
@@ -23,7 +24,8 @@ use ttrpc::{Code, Error, Result, get_status};
 use crate::container::{CallError, Containers};
 use crate::disks::DiskError;
 use crate::identity::AdoptError;
-use crate::{disks, error_chain, identity, power, shares};
+use crate::network::NetworkError;
+use crate::{disks, error_chain, identity, network, power, shares};
 
 /// Serves the contract to whoever connects, for as long as the result lives.
 pub async fn serve(listener: Listener, containers: Containers) -> Result<ttrpc::asynchronous::Server> {
@@ -70,6 +72,11 @@ impl Agent for Service {
     ) -> Result<MountSharesResponse> {
         shares::mount_once(&request.tag).await.map_err(|error| status(Code::INTERNAL, &error))?;
         Ok(MountSharesResponse::default())
+    }
+
+    async fn set_network(&self, _: &TtrpcContext, request: SetNetworkRequest) -> Result<SetNetworkResponse> {
+        network::set(&request).await.map_err(|error| network_status(&error))?;
+        Ok(SetNetworkResponse::default())
     }
 
     async fn detach_disk(&self, _: &TtrpcContext, request: DetachDiskRequest) -> Result<DetachDiskResponse> {
@@ -228,6 +235,15 @@ fn adopt_status(error: &AdoptError) -> Error {
 fn disk_status(error: &DiskError) -> Error {
     let code = match error {
         DiskError::Missing { .. } => Code::NOT_FOUND,
+        _ => Code::INTERNAL,
+    };
+    status(code, error)
+}
+
+fn network_status(error: &NetworkError) -> Error {
+    let code = match error {
+        NetworkError::Request(_) => Code::INVALID_ARGUMENT,
+        NetworkError::NoDevice { .. } => Code::NOT_FOUND,
         _ => Code::INTERNAL,
     };
     status(code, error)

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use agent_api::ports::{EVENT_PORT, HOST_CID, RPC_PORT, STREAM_PORT};
+use agent_api::ports::{EVENT_PORT, HOST_CID, NAME_PORT, RPC_PORT, STREAM_PORT};
 use tokio_vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener, VsockStream};
 use ttrpc::asynchronous::transport::Listener;
 
@@ -33,6 +33,11 @@ pub fn accept_streams(streams: Streams) -> io::Result<()> {
 pub(crate) async fn connect_events() -> io::Result<Descriptor> {
     let connection = VsockStream::connect(VsockAddr::new(HOST_CID, EVENT_PORT)).await?;
     Descriptor::new(connection.into())
+}
+
+/// A fresh connection for questions about names.
+pub(crate) async fn connect_names() -> io::Result<VsockStream> {
+    VsockStream::connect(VsockAddr::new(HOST_CID, NAME_PORT)).await
 }
 
 fn bind(port: u32) -> io::Result<VsockListener> {
