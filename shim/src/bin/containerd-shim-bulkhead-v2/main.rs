@@ -13,6 +13,7 @@ mod delete;
 mod descriptors;
 mod events;
 mod failure;
+mod hooks;
 mod info;
 mod keeper;
 mod log;
@@ -44,9 +45,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let failure = failure::Failure::of(ttrpc::Code::UNKNOWN, error.as_ref());
             // containerd shows what `start` and `delete` say as the reason.
-            eprintln!("{RUNTIME}: {failure}");
+            eprintln!("{RUNTIME}: {}", shim::describe(error.as_ref()));
             ExitCode::FAILURE
         }
     }

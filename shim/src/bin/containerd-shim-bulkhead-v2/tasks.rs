@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::backend::{ContainerBackend, Launch, NewContainer, PodBackend};
 use crate::events::Events;
 use crate::failure::Failure;
+use crate::hooks::Hooks;
 use crate::keeper::Keeper;
 use crate::process::{Exited, Process};
 use crate::stdio::{Ends, Owner, Stdio};
@@ -112,6 +113,10 @@ impl Tasks {
             false => own.stdio.open(Owner { namespace: &self.namespace, id: &id }, true).await?,
         };
         let pod = self.pod_for(&id, &bundle, &membership).await?;
+        let hooks = Hooks::of(&bundle, &id, pod.pid())?;
+        if let Some(hooks) = &hooks {
+            hooks.on_creation().await?;
+        }
         let created = TaskCreate {
             container_id: id.clone(),
             bundle: path.display().to_string(),
@@ -124,13 +129,21 @@ impl Tasks {
             true => (Arc::new(Keeper::of(pod.clone())), Streams::default()),
             false => {
                 let stdio = own.stdio.wanted(size);
-                pod.create(NewContainer { id: id.clone(), bundle, rootfs, stdio }).await?
+                match pod.create(NewContainer { id: id.clone(), bundle, rootfs, stdio }).await {
+                    Ok((container, streams)) => (container, streams),
+                    Err(failure) => {
+                        if let Some(hooks) = hooks {
+                            hooks.after_end().await;
+                        }
+                        return Err(failure);
+                    }
+                }
             }
         };
         own.made(container.process(), ends, streams);
         self.events.publish(&created);
         let (pid, namespace) = (pod.pid(), self.namespace.clone());
-        let new = NewTask { id, bundle: path, pid, own, container, namespace };
+        let new = NewTask { id, bundle: path, pid, own, container, hooks, namespace };
         Ok(Arc::new(Task::new(new, self.events.clone())))
     }
 
@@ -197,6 +210,9 @@ impl Tasks {
         let exited = task.delete().await?;
         if self.known().tasks.remove(id).is_none() {
             return Err(Failure::not_found("container not created"));
+        }
+        if let Some(hooks) = &task.hooks {
+            hooks.after_end().await;
         }
         // After this, whoever lent files or a network to the pod may take them back.
         self.let_go().await;

@@ -524,3 +524,42 @@ async fn a_sandbox_is_kept_without_a_task_by_the_sandbox_api() {
     assert!(shim.tasks.is_idle());
     assert_eq!(refused(shim.tasks.sandbox("other").map(drop)).0, Code::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn hooks_run_at_their_moments_and_know_the_container() {
+    let shim = Shim::new();
+    let said = shim.bundles.path().join("said");
+    let hook = |moment: &str| {
+        let script = format!("echo {moment} >> {0}; cat >> {0}; echo >> {0}", said.display());
+        format!(r#""{moment}":[{{"path":"/bin/sh","args":["sh","-c","{script}"]}}]"#)
+    };
+    let hooks = ["prestart", "createRuntime", "poststart", "poststop"].map(hook).join(",");
+    shim.create("c", &format!(r#""a":"b"}},"hooks":{{{hooks}"#)).await.unwrap();
+    shim.tasks.get("c").unwrap().start().await.unwrap();
+    shim.world.process("c").exits(0);
+    shim.tasks.get("c").unwrap().own.stopped().await;
+    shim.tasks.delete("c").await.unwrap();
+    let said = std::fs::read_to_string(said).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    let moments: Vec<_> = lines.iter().step_by(2).copied().collect();
+    assert_eq!(moments, ["prestart", "createRuntime", "poststart", "poststop"]);
+    let states: Vec<serde_json::Value> =
+        lines.iter().skip(1).step_by(2).map(|state| serde_json::from_str(state).unwrap()).collect();
+    let first = states.first().unwrap();
+    assert_eq!((first["id"].as_str(), first["status"].as_str()), (Some("c"), Some("creating")));
+    assert_eq!(
+        (first["pid"].as_u64(), first["annotations"]["a"].as_str()),
+        (Some(u64::from(PID)), Some("b"))
+    );
+    assert_eq!(states.last().unwrap()["status"], "stopped");
+}
+
+#[tokio::test]
+async fn a_hook_that_fails_is_the_end_of_a_creation() {
+    let shim = Shim::new();
+    let hooks = r#"},"hooks":{"createRuntime":[{"path":"/bin/false"}]"#;
+    let (code, words) = refused(shim.create("c", hooks).await);
+    assert!(code == Code::INTERNAL && words.contains("hook #0"), "{words}");
+    assert_eq!(shim.world.counts(), (1, 1));
+    assert!(shim.tasks.is_idle());
+}
