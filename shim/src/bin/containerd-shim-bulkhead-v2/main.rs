@@ -38,6 +38,9 @@ use arguments::{Action, Arguments};
 /// The name by which containerd knows this runtime.
 const RUNTIME: &str = "io.containerd.bulkhead.v2";
 
+/// The name by which containerd finds the program.
+const PROGRAM: &str = "containerd-shim-bulkhead-v2";
+
 /// Where containerd takes events.
 const TTRPC_ADDRESS_VARIABLE: &str = "TTRPC_ADDRESS";
 

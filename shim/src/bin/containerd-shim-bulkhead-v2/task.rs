@@ -150,7 +150,7 @@ impl Task {
             (_, true) => return Err(Failure::precondition("cannot exec in a paused state")),
             _ => {}
         }
-        let size = first_size(&spec);
+        let size = first_size(Some(&spec));
         let process = Arc::new(Process::new(stdio, size));
         let mut execs = self.execs();
         if execs.contains_key(exec_id) {
@@ -340,8 +340,8 @@ fn already_paused() -> Failure {
 }
 
 /// The terminal's, as the configuration has it; else nothing is known of it until the client says.
-pub(crate) fn first_size(spec: &ProcessSpec) -> TerminalSize {
-    let size = spec.console_size();
+pub(crate) fn first_size(spec: Option<&ProcessSpec>) -> TerminalSize {
+    let size = spec.and_then(|spec| spec.console_size());
     let side = |side: u64| u32::try_from(side).unwrap_or_default();
     size.map_or(TerminalSize { rows: 0, columns: 0 }, |size| TerminalSize {
         rows: side(size.height()),
