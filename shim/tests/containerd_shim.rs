@@ -162,6 +162,22 @@ async fn a_pods_containers_are_sent_to_its_shim() {
     }
 }
 
+/// As `docker restart` does, whose containers keep their ids.
+#[tokio::test]
+async fn who_starts_again_at_once_gets_a_shim_that_stays() {
+    let node = Node::new();
+    let mut pids = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let client = Client::connect(&node.address("c1")).await.unwrap();
+        let connected: ConnectResponse =
+            call(&client, "containerd.task.v3.Task", "Connect", &ConnectRequest::new()).await.unwrap();
+        pids.insert(connected.shim_pid);
+        let _: Empty =
+            call(&client, "containerd.task.v3.Task", "Shutdown", &ShutdownRequest::new()).await.unwrap();
+    }
+    assert_eq!(pids.len(), 20);
+}
+
 #[test]
 fn it_says_what_it_is() {
     let info = Command::new(PROGRAM).arg("-info").stdin(Stdio::null()).output().unwrap();

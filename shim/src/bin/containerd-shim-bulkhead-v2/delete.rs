@@ -15,9 +15,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sandbox::{ProcessId, Record, RecordError, StateDir};
 use shim::PodId;
 
+use crate::PROGRAM;
 use crate::arguments::Arguments;
 use crate::socket::{self, ADDRESS_FILE};
-use crate::start;
+use crate::start::{self, PID_FILE};
 use crate::timestamp::timestamp;
 
 /// What containerd tells of a process that went with its shim: SIGKILL's.
@@ -42,9 +43,7 @@ pub(crate) fn delete(arguments: &Arguments) -> Result<(), DeleteError> {
     let bundle = start::bundle(arguments).map_err(DeleteError::Bundle)?;
     let state = StateDir::open()?;
     let record = record(&state, arguments)?;
-    if let Some(record) = &record {
-        end(record.supervisor).map_err(DeleteError::Shim)?;
-    }
+    end(supervisor(record.as_ref(), &bundle, arguments)).map_err(DeleteError::Shim)?;
     state.sweep()?;
     remove_socket(&bundle);
     // Nothing of this shim's is mounted there; of another's that had the bundle before, perhaps.
@@ -66,8 +65,27 @@ fn record(state: &StateDir, arguments: &Arguments) -> Result<Option<Record>, Rec
     Ok(state.records()?.into_iter().find(|record| record.name == name))
 }
 
+/// The shim, where it is there: by the record of its pod, or by what `start` left, if it had no pod yet.
+fn supervisor(record: Option<&Record>, bundle: &Path, arguments: &Arguments) -> Option<ProcessId> {
+    if let Some(record) = record {
+        return Some(record.supervisor);
+    }
+    let pid = fs::read_to_string(bundle.join(PID_FILE)).ok()?.trim().parse().ok()?;
+    let process = ProcessId::of(pid).ok()?;
+    serves(pid, &arguments.id).then_some(process)
+}
+
+/// Whether a process is a shim of this program's for the pod with this id.
+fn serves(pid: u32, id: &str) -> bool {
+    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let program = words.first().is_some_and(|program| program.ends_with(PROGRAM.as_bytes()));
+    program && words.windows(2).any(|pair| pair == [b"-id".as_slice(), id.as_bytes()])
+}
+
 /// The very process, not one that has its number now.
-fn end(supervisor: ProcessId) -> io::Result<()> {
+fn end(supervisor: Option<ProcessId>) -> io::Result<()> {
+    let Some(supervisor) = supervisor else { return Ok(()) };
     let Some(pid) = i32::try_from(supervisor.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
     if ProcessId::of(supervisor.pid).ok() != Some(supervisor) {

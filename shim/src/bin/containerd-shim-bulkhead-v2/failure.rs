@@ -36,13 +36,7 @@ impl Failure {
 
     /// An error with all it came of, in one line.
     pub(crate) fn of(code: Code, error: &dyn std::error::Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(&format!(": {cause}"));
-            source = cause.source();
-        }
-        Self { code, message }
+        Self { code, message: shim::describe(error) }
     }
 }
 

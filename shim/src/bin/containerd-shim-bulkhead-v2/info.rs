@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 use protobuf::{Message, MessageField};
 
-use crate::RUNTIME;
+use crate::{PROGRAM, RUNTIME};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -20,5 +20,5 @@ pub(crate) fn print_info() -> io::Result<()> {
 }
 
 pub(crate) fn print_version() -> io::Result<()> {
-    writeln!(io::stdout(), "containerd-shim-bulkhead-v2:\n  Version:  {VERSION}")
+    writeln!(io::stdout(), "{PROGRAM}:\n  Version:  {VERSION}")
 }

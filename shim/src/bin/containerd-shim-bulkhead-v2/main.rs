@@ -13,6 +13,7 @@ mod delete;
 mod descriptors;
 mod events;
 mod failure;
+mod hooks;
 mod info;
 mod keeper;
 mod log;
@@ -37,6 +38,9 @@ use arguments::{Action, Arguments};
 /// The name by which containerd knows this runtime.
 const RUNTIME: &str = "io.containerd.bulkhead.v2";
 
+/// The name by which containerd finds the program.
+const PROGRAM: &str = "containerd-shim-bulkhead-v2";
+
 /// Where containerd takes events.
 const TTRPC_ADDRESS_VARIABLE: &str = "TTRPC_ADDRESS";
 
@@ -44,9 +48,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let failure = failure::Failure::of(ttrpc::Code::UNKNOWN, error.as_ref());
             // containerd shows what `start` and `delete` say as the reason.
-            eprintln!("{RUNTIME}: {failure}");
+            eprintln!("{RUNTIME}: {}", shim::describe(error.as_ref()));
             ExitCode::FAILURE
         }
     }

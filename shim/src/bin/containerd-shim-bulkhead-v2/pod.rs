@@ -1,6 +1,7 @@
 //! Tasks' pods, as the library's: sandboxes on this host.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use async_trait::async_trait;
 use containerd_shim_protos::types::mount::Mount;
@@ -26,6 +27,8 @@ struct RunningPod {
     pid: u32,
     /// `None` once it is stopped.
     pod: RwLock<Option<Pod>>,
+    /// How readily the host's kernel ends the VM for want of memory: the highest any container asks for.
+    oom_score: AtomicI32,
     stopping: watch::Sender<bool>,
     over: watch::Receiver<bool>,
 }
@@ -73,7 +76,20 @@ impl Running {
             }
             ended.send_replace(true);
         });
-        Self(Arc::new(RunningPod { pid, pod: RwLock::new(Some(pod)), stopping, over }))
+        let (pod, oom_score) = (RwLock::new(Some(pod)), AtomicI32::new(i32::MIN));
+        Self(Arc::new(RunningPod { pid, pod, oom_score, stopping, over }))
+    }
+
+    /// The VMM has its shim's score, which is next to containerd's own: among the last to be ended.
+    fn raise_oom_score(&self, bundle: &Bundle) {
+        let process = bundle.spec.process().as_ref();
+        let score = process.and_then(|process| process.oom_score_adj()).unwrap_or_default();
+        if self.0.oom_score.fetch_max(score, Ordering::Relaxed) < score {
+            let written = std::fs::write(format!("/proc/{}/oom_score_adj", self.0.pid), score.to_string());
+            if let Err(error) = written {
+                log::error(format_args!("cannot set the VM's OOM score: {error}"));
+            }
+        }
     }
 
     /// Does what takes the pod, which does not wait for it when it is stopped.
@@ -95,6 +111,7 @@ impl PodBackend for Running {
 
     async fn create(&self, new: NewContainer) -> Result<(Arc<dyn ContainerBackend>, Streams), Failure> {
         let NewContainer { id, bundle, rootfs, stdio } = new;
+        self.raise_oom_score(&bundle);
         let rootfs = rootfs.into_iter().map(mount).collect::<Result<Vec<_>, _>>()?;
         let (container, streams) = self
             .unless_stopped(async {

@@ -15,6 +15,7 @@ use ttrpc::r#async::transport::Listener;
 use crate::arguments::Arguments;
 use crate::events::{Destination, Events};
 use crate::pod::Pods;
+use crate::socket::Listening;
 use crate::tasks::Tasks;
 use crate::{TTRPC_ADDRESS_VARIABLE, log, sandbox_service, task_service};
 
@@ -35,27 +36,23 @@ pub(crate) enum ServeError {
 pub(crate) fn serve(arguments: Arguments) -> Result<(), ServeError> {
     log::set_debug(arguments.debug);
     let socket = take_socket().map_err(ServeError::Socket)?;
-    let path = socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
     // Started in containerd's session; a signal to that is none to this.
     let _ = rustix::process::setsid();
     give_way();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::SetUp)?;
-    let served = runtime.block_on(run(arguments, socket));
-    if let Some(path) = path {
-        // containerd's own clean-up may have come first.
-        let _ = std::fs::remove_file(path);
-    }
-    served
+    runtime.block_on(run(arguments, socket))
 }
 
 async fn run(arguments: Arguments, socket: UnixListener) -> Result<(), ServeError> {
+    let path = socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
     let events = Events::new(arguments.namespace.clone());
     let ttrpc_address = std::env::var(TTRPC_ADDRESS_VARIABLE).ok();
     let destination = Destination::of(ttrpc_address.as_deref(), arguments.publish_binary, arguments.address);
     tokio::spawn(events.clone().forward(destination));
     let pods = Pods::of(arguments.namespace.clone());
-    let tasks = Arc::new(Tasks::new(arguments.namespace, Box::new(pods), events.clone()));
+    let tasks =
+        Arc::new(Tasks::new(arguments.namespace, Box::new(pods), events.clone(), Listening::at(path)));
     let listener = Listener::try_from(socket).map_err(ServeError::Socket)?;
     let mut server = Server::new()
         .add_listener(listener)
@@ -79,6 +76,7 @@ async fn until_done(tasks: &Tasks) -> io::Result<()> {
             _ = interrupt.recv() => {}
         }
         if tasks.is_idle() {
+            tasks.shut_down();
             return Ok(());
         }
         log::error(format_args!("told to end, but there are tasks"));

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, Mode, flock};
@@ -25,11 +26,29 @@ pub(crate) enum Claimed {
     Served,
 }
 
+/// The socket's name, while others are to find it.
+#[derive(Debug, Default)]
+pub(crate) struct Listening(Mutex<Option<PathBuf>>);
+
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make the socket {}", path.display())]
 pub(crate) struct SocketError {
     path: PathBuf,
     source: io::Error,
+}
+
+impl Listening {
+    pub(crate) fn at(path: Option<PathBuf>) -> Self {
+        Self(Mutex::new(path))
+    }
+
+    /// Removes the name, once: what has it later is another's.
+    pub(crate) fn withdraw(&self) {
+        if let Some(path) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // containerd's own clean-up may have come first.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// The path for a pod, or a container that is none of a pod.
@@ -143,5 +162,18 @@ mod tests {
         assert!(matches!(claim(&path).unwrap(), Claimed::Served));
         drop(listener);
         assert!(matches!(claim(&path).unwrap(), Claimed::New(_)));
+    }
+
+    #[test]
+    fn a_name_is_withdrawn_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let Claimed::New(_first) = claim(&path).unwrap() else { panic!("nobody served") };
+        let listening = Listening::at(Some(path.clone()));
+        listening.withdraw();
+        // Before the first is gone, a second one serves.
+        let Claimed::New(_second) = claim(&path).unwrap() else { panic!("the name was withdrawn") };
+        listening.withdraw();
+        assert!(path.exists());
     }
 }

@@ -20,6 +20,9 @@ use crate::socket::{self, ADDRESS_FILE, Claimed, SocketError};
 const GROUPS: [&str; 3] =
     ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"];
 
+/// The file in a bundle with the number of the shim that was started for it.
+pub(crate) const PID_FILE: &str = "shim.pid";
+
 /// The longest configuration that is looked into, in bytes.
 const MAX_CONFIG: u64 = 16 << 20;
 
@@ -85,7 +88,7 @@ fn spawn(
         command.env(TTRPC_ADDRESS_VARIABLE, address);
     }
     let child = command.spawn()?;
-    fs::write(bundle.join("shim.pid"), child.id().to_string())
+    fs::write(bundle.join(PID_FILE), child.id().to_string())
 }
 
 /// The FIFO containerd reads a shim's log from, if it made one. Opened for reading, too, it outlives a restart of containerd;

@@ -20,6 +20,7 @@ use sandbox::{Exit, GuestStats, TerminalSize};
 use crate::backend::ContainerBackend;
 use crate::events::Events;
 use crate::failure::Failure;
+use crate::hooks::Hooks;
 use crate::log;
 use crate::process::{Exited, Process, State};
 use crate::stdio::{Owner, Stdio};
@@ -40,6 +41,7 @@ pub(crate) struct Task {
     pub(crate) pid: u32,
     pub(crate) own: Arc<Process>,
     container: Arc<dyn ContainerBackend>,
+    pub(crate) hooks: Option<Hooks>,
     namespace: String,
     events: Events,
     execs: Mutex<BTreeMap<String, Exec>>,
@@ -69,18 +71,20 @@ pub(crate) struct NewTask {
     pub(crate) pid: u32,
     pub(crate) own: Arc<Process>,
     pub(crate) container: Arc<dyn ContainerBackend>,
+    pub(crate) hooks: Option<Hooks>,
     pub(crate) namespace: String,
 }
 
 impl Task {
     pub(crate) fn new(new: NewTask, events: Events) -> Self {
-        let NewTask { id, bundle, pid, own, container, namespace } = new;
+        let NewTask { id, bundle, pid, own, container, hooks, namespace } = new;
         Self {
             id,
             bundle,
             pid,
             own,
             container,
+            hooks,
             namespace,
             events,
             execs: Mutex::default(),
@@ -131,6 +135,9 @@ impl Task {
         }
         self.container.start().await?;
         self.own.set_running();
+        if let Some(hooks) = &self.hooks {
+            hooks.after_start().await;
+        }
         let (container_id, pid) = (self.id.clone(), self.pid);
         self.events.publish(&TaskStart { container_id, pid, ..Default::default() });
         Ok(pid)
@@ -143,7 +150,7 @@ impl Task {
             (_, true) => return Err(Failure::precondition("cannot exec in a paused state")),
             _ => {}
         }
-        let size = first_size(&spec);
+        let size = first_size(Some(&spec));
         let process = Arc::new(Process::new(stdio, size));
         let mut execs = self.execs();
         if execs.contains_key(exec_id) {
@@ -333,8 +340,8 @@ fn already_paused() -> Failure {
 }
 
 /// The terminal's, as the configuration has it; else nothing is known of it until the client says.
-pub(crate) fn first_size(spec: &ProcessSpec) -> TerminalSize {
-    let size = spec.console_size();
+pub(crate) fn first_size(spec: Option<&ProcessSpec>) -> TerminalSize {
+    let size = spec.and_then(|spec| spec.console_size());
     let side = |side: u64| u32::try_from(side).unwrap_or_default();
     size.map_or(TerminalSize { rows: 0, columns: 0 }, |size| TerminalSize {
         rows: side(size.height()),

@@ -18,8 +18,10 @@ use tokio::sync::watch;
 use crate::backend::{ContainerBackend, Launch, NewContainer, PodBackend};
 use crate::events::Events;
 use crate::failure::Failure;
+use crate::hooks::Hooks;
 use crate::keeper::Keeper;
 use crate::process::{Exited, Process};
+use crate::socket::Listening;
 use crate::stdio::{Ends, Owner, Stdio};
 use crate::task::{NewTask, Task, first_size};
 use crate::timestamp::timestamp;
@@ -31,6 +33,7 @@ pub(crate) struct Tasks {
     /// Held while the pod is launched, or looked for.
     pod: tokio::sync::Mutex<Option<Arc<dyn PodBackend>>>,
     known: Mutex<Known>,
+    listening: Listening,
     shut_down: watch::Sender<bool>,
 }
 
@@ -58,13 +61,19 @@ pub(crate) struct Creation {
 }
 
 impl Tasks {
-    pub(crate) fn new(namespace: String, launch: Box<dyn Launch>, events: Events) -> Self {
+    pub(crate) fn new(
+        namespace: String,
+        launch: Box<dyn Launch>,
+        events: Events,
+        listening: Listening,
+    ) -> Self {
         Self {
             namespace,
             launch,
             events,
             pod: tokio::sync::Mutex::default(),
             known: Mutex::default(),
+            listening,
             shut_down: watch::Sender::new(false),
         }
     }
@@ -99,11 +108,7 @@ impl Tasks {
     ) -> Result<Arc<Task>, Failure> {
         let bundle = Bundle::load(&path).map_err(|error| bundle_failure(&error))?;
         let membership = Membership::of(&bundle);
-        let size = bundle
-            .spec
-            .process()
-            .as_ref()
-            .map_or_else(|| first_size(&oci_spec::runtime::Process::default()), first_size);
+        let size = first_size(bundle.spec.process().as_ref());
         let own = Arc::new(Process::new(stdio, size));
         let keeps = membership == Membership::Sandbox;
         // A keeper says nothing, and its streams stay as they are.
@@ -112,6 +117,10 @@ impl Tasks {
             false => own.stdio.open(Owner { namespace: &self.namespace, id: &id }, true).await?,
         };
         let pod = self.pod_for(&id, &bundle, &membership).await?;
+        let hooks = Hooks::of(&bundle, &id, pod.pid())?;
+        if let Some(hooks) = &hooks {
+            hooks.on_creation().await?;
+        }
         let created = TaskCreate {
             container_id: id.clone(),
             bundle: path.display().to_string(),
@@ -120,17 +129,21 @@ impl Tasks {
             pid: pod.pid(),
             ..Default::default()
         };
-        let (container, streams): (Arc<dyn ContainerBackend>, _) = match keeps {
-            true => (Arc::new(Keeper::of(pod.clone())), Streams::default()),
+        let made: Result<(Arc<dyn ContainerBackend>, _), _> = match keeps {
+            true => Ok((Arc::new(Keeper::of(pod.clone())), Streams::default())),
             false => {
                 let stdio = own.stdio.wanted(size);
-                pod.create(NewContainer { id: id.clone(), bundle, rootfs, stdio }).await?
+                pod.create(NewContainer { id: id.clone(), bundle, rootfs, stdio }).await
             }
         };
+        if let (Err(_), Some(hooks)) = (&made, &hooks) {
+            hooks.after_end().await;
+        }
+        let (container, streams) = made?;
         own.made(container.process(), ends, streams);
         self.events.publish(&created);
         let (pid, namespace) = (pod.pid(), self.namespace.clone());
-        let new = NewTask { id, bundle: path, pid, own, container, namespace };
+        let new = NewTask { id, bundle: path, pid, own, container, hooks, namespace };
         Ok(Arc::new(Task::new(new, self.events.clone())))
     }
 
@@ -198,6 +211,9 @@ impl Tasks {
         if self.known().tasks.remove(id).is_none() {
             return Err(Failure::not_found("container not created"));
         }
+        if let Some(hooks) = &task.hooks {
+            hooks.after_end().await;
+        }
         // After this, whoever lent files or a network to the pod may take them back.
         self.let_go().await;
         self.events.publish(&TaskDelete {
@@ -229,8 +245,9 @@ impl Tasks {
         }
     }
 
-    /// Whatever is left.
+    /// Whatever is left. Who starts the same container again from now on gets another shim.
     pub(crate) fn shut_down_now(&self) {
+        self.listening.withdraw();
         self.shut_down.send_replace(true);
     }
 
@@ -248,6 +265,9 @@ impl Tasks {
 
     fn reserve(&self, id: &str) -> Result<(), Failure> {
         let mut known = self.known();
+        if *self.shut_down.borrow() {
+            return Err(Failure::new(ttrpc::Code::UNAVAILABLE, "the shim is shut down"));
+        }
         if known.tasks.contains_key(id) {
             let words = format!("container with id exists: {id}");
             return Err(Failure::new(ttrpc::Code::ALREADY_EXISTS, words));

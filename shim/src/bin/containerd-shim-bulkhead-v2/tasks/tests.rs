@@ -1,173 +1,17 @@
-//! Against pods that are no sandboxes: what happens in them is what a test says.
+//! Against pods that are no sandboxes.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod fake;
 
-use async_trait::async_trait;
 use containerd_shim_protos::types::task::Status;
-use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
-use sandbox::{Exit, GuestStats};
+use oci_spec::runtime::Process as ProcessSpec;
+use sandbox::Exit;
 use ttrpc::Code;
 
 use super::*;
-use crate::backend::ProcessBackend;
+use fake::{Fake, PID, World};
 
-const PID: u32 = 4711;
 const SIGTERM: u32 = 15;
 const SIGKILL: u32 = 9;
-
-/// What all of a test's fakes write to and look at.
-#[derive(Default)]
-struct World {
-    launched: AtomicUsize,
-    stopped: AtomicUsize,
-    removed: Mutex<Vec<String>>,
-    /// By container id, and exec id behind a slash.
-    processes: Mutex<BTreeMap<String, FakeProcess>>,
-    vm_gone: watch::Sender<bool>,
-    refuses_start: Mutex<Option<Failure>>,
-}
-
-#[derive(Clone)]
-struct Fake(Arc<World>);
-
-struct FakeContainer {
-    world: Arc<World>,
-    id: String,
-}
-
-#[derive(Clone)]
-struct FakeProcess {
-    exit: Arc<watch::Sender<Option<Exit>>>,
-    gone: watch::Receiver<bool>,
-    signals: Arc<Mutex<Vec<(u32, bool)>>>,
-}
-
-impl World {
-    fn process(&self, name: &str) -> FakeProcess {
-        self.processes.lock().unwrap().get(name).cloned().unwrap()
-    }
-
-    fn make(self: &Arc<Self>, name: String) -> Arc<dyn ProcessBackend> {
-        let process = FakeProcess {
-            exit: Arc::new(watch::Sender::new(None)),
-            gone: self.vm_gone.subscribe(),
-            signals: Arc::default(),
-        };
-        self.processes.lock().unwrap().insert(name, process.clone());
-        Arc::new(process)
-    }
-
-    fn counts(&self) -> (usize, usize) {
-        (self.launched.load(Ordering::Relaxed), self.stopped.load(Ordering::Relaxed))
-    }
-}
-
-impl FakeProcess {
-    fn exits(&self, code: u8) {
-        self.exit.send_replace(Some(Exit { code, out_of_memory: false }));
-    }
-}
-
-#[async_trait]
-impl Launch for Fake {
-    async fn launch(&self, _: &str, _: &Bundle) -> Result<Arc<dyn PodBackend>, Failure> {
-        self.0.launched.fetch_add(1, Ordering::Relaxed);
-        self.0.vm_gone.send_replace(false);
-        Ok(Arc::new(self.clone()))
-    }
-}
-
-#[async_trait]
-impl PodBackend for Fake {
-    fn pid(&self) -> u32 {
-        PID
-    }
-
-    async fn create(&self, new: NewContainer) -> Result<(Arc<dyn ContainerBackend>, Streams), Failure> {
-        if new.id == "refused" {
-            return Err(Failure::invalid("no such thing"));
-        }
-        self.0.make(new.id.clone());
-        Ok((Arc::new(FakeContainer { world: self.0.clone(), id: new.id }), Streams::default()))
-    }
-
-    async fn ended(&self) {
-        let _ = self.0.vm_gone.subscribe().wait_for(|gone| *gone).await;
-    }
-
-    async fn stop(&self) {
-        self.0.stopped.fetch_add(1, Ordering::Relaxed);
-        self.0.vm_gone.send_replace(true);
-    }
-}
-
-#[async_trait]
-impl ContainerBackend for FakeContainer {
-    fn process(&self) -> Arc<dyn ProcessBackend> {
-        Arc::new(self.world.process(&self.id))
-    }
-
-    async fn start(&self) -> Result<(), Failure> {
-        self.world.refuses_start.lock().unwrap().take().map_or(Ok(()), Err)
-    }
-
-    async fn exec(
-        &self,
-        exec_id: &str,
-        _: ProcessSpec,
-        _: sandbox::Stdio,
-    ) -> Result<(Arc<dyn ProcessBackend>, Streams), Failure> {
-        self.start().await?;
-        Ok((self.world.make(format!("{}/{exec_id}", self.id)), Streams::default()))
-    }
-
-    async fn pause(&self) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    async fn resume(&self) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    async fn stats(&self) -> Result<GuestStats, Failure> {
-        Ok(GuestStats::default())
-    }
-
-    async fn update(&self, _: LinuxResources) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    async fn remove(&self) -> Result<(), Failure> {
-        self.world.removed.lock().unwrap().push(self.id.clone());
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl ProcessBackend for FakeProcess {
-    async fn wait(&self) -> Option<Exit> {
-        let (mut exit, mut gone) = (self.exit.subscribe(), self.gone.clone());
-        tokio::select! {
-            biased;
-            exit = exit.wait_for(Option::is_some) => *exit.unwrap(),
-            _ = gone.wait_for(|gone| *gone) => None,
-        }
-    }
-
-    async fn signal(&self, signal: u32) -> Result<(), Failure> {
-        self.signals.lock().unwrap().push((signal, false));
-        Ok(())
-    }
-
-    async fn signal_all(&self, signal: u32) -> Result<(), Failure> {
-        self.signals.lock().unwrap().push((signal, true));
-        Ok(())
-    }
-
-    async fn resize(&self, _: TerminalSize) -> Result<(), Failure> {
-        Ok(())
-    }
-}
 
 struct Shim {
     world: Arc<World>,
@@ -179,7 +23,12 @@ impl Shim {
     fn new() -> Self {
         let world = Arc::new(World::default());
         let launch = Box::new(Fake(world.clone()));
-        let tasks = Arc::new(Tasks::new("default".to_owned(), launch, Events::new("default".to_owned())));
+        let tasks = Arc::new(Tasks::new(
+            "default".to_owned(),
+            launch,
+            Events::new("default".to_owned()),
+            Listening::default(),
+        ));
         Self { world, tasks, bundles: tempfile::tempdir().unwrap() }
     }
 
@@ -523,4 +372,43 @@ async fn a_sandbox_is_kept_without_a_task_by_the_sandbox_api() {
     shim.tasks.delete("a").await.unwrap();
     assert!(shim.tasks.is_idle());
     assert_eq!(refused(shim.tasks.sandbox("other").map(drop)).0, Code::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn hooks_run_at_their_moments_and_know_the_container() {
+    let shim = Shim::new();
+    let said = shim.bundles.path().join("said");
+    let hook = |moment: &str| {
+        let script = format!("echo {moment} >> {0}; cat >> {0}; echo >> {0}", said.display());
+        format!(r#""{moment}":[{{"path":"/bin/sh","args":["sh","-c","{script}"]}}]"#)
+    };
+    let hooks = ["prestart", "createRuntime", "poststart", "poststop"].map(hook).join(",");
+    shim.create("c", &format!(r#""a":"b"}},"hooks":{{{hooks}"#)).await.unwrap();
+    shim.tasks.get("c").unwrap().start().await.unwrap();
+    shim.world.process("c").exits(0);
+    shim.tasks.get("c").unwrap().own.stopped().await;
+    shim.tasks.delete("c").await.unwrap();
+    let said = std::fs::read_to_string(said).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    let moments: Vec<_> = lines.iter().step_by(2).copied().collect();
+    assert_eq!(moments, ["prestart", "createRuntime", "poststart", "poststop"]);
+    let states: Vec<serde_json::Value> =
+        lines.iter().skip(1).step_by(2).map(|state| serde_json::from_str(state).unwrap()).collect();
+    let first = states.first().unwrap();
+    assert_eq!((first["id"].as_str(), first["status"].as_str()), (Some("c"), Some("creating")));
+    assert_eq!(
+        (first["pid"].as_u64(), first["annotations"]["a"].as_str()),
+        (Some(u64::from(PID)), Some("b"))
+    );
+    assert_eq!(states.last().unwrap()["status"], "stopped");
+}
+
+#[tokio::test]
+async fn a_hook_that_fails_is_the_end_of_a_creation() {
+    let shim = Shim::new();
+    let hooks = r#"},"hooks":{"createRuntime":[{"path":"/bin/false"}]"#;
+    let (code, words) = refused(shim.create("c", hooks).await);
+    assert!(code == Code::INTERNAL && words.contains("hook #0"), "{words}");
+    assert_eq!(shim.world.counts(), (1, 1));
+    assert!(shim.tasks.is_idle());
 }
