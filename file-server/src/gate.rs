@@ -1,9 +1,11 @@
 //! Looks at each request before the file system does. fuse-backend-rs takes the guest's kernel at its word where that
 //! would never say what a hostile one may; what the file system sees has passed here.
 
+use fuse_backend_rs::abi::fuse_abi::ROOT_ID;
+use fuse_backend_rs::api::VfsIndex;
 use rustix::thread::set_thread_groups;
 
-use crate::shares::Shares;
+use crate::shares::{Shares, index_of};
 
 /// struct fuse_in_header and what is in it (Linux include/uapi/linux/fuse.h).
 pub(crate) const HEADER: usize = 40;
@@ -91,11 +93,29 @@ pub(crate) enum Verdict {
         groups: Option<Groups>,
     },
     /// It begins a conversation.
-    Init { unique: u64 },
+    Init {
+        unique: u64,
+    },
+    /// It looks up a share, or lists them all.
+    LookUp {
+        unique: u64,
+    },
+    List {
+        unique: u64,
+    },
     /// It asks where a file's data or holes are, which fuse-backend-rs's tree of file systems passes on to none.
-    Seek { unique: u64, inode: u64, handle: u64, offset: u64, whence: u32 },
+    Seek {
+        unique: u64,
+        inode: u64,
+        handle: u64,
+        offset: u64,
+        whence: u32,
+    },
     /// It is answered with this error.
-    Refuse { unique: u64, error: i32 },
+    Refuse {
+        unique: u64,
+        error: i32,
+    },
     /// It has no header to answer to.
     Nonsense,
 }
@@ -141,11 +161,16 @@ pub(crate) fn look_at(request: &mut [u8], shares: &Shares) -> Verdict {
     if opcode == op::INIT {
         return Verdict::Init { unique };
     }
-    if let Err(error) = check(opcode, request) {
+    if let Err(error) = check(opcode, request).and_then(|()| check_root(opcode, inode)) {
         return refuse(error);
     }
     if writes(opcode, request) && shares.is_read_only(inode) {
         return refuse(libc::EROFS);
+    }
+    match opcode {
+        op::LOOKUP if inode == ROOT_ID => return Verdict::LookUp { unique },
+        op::READDIRPLUS if inode == ROOT_ID => return Verdict::List { unique },
+        _ => {}
     }
     if opcode == op::LSEEK {
         let (at, whence) = (|index: usize| long(request, HEADER + 8 * index), word(request, HEADER + 16));
@@ -205,6 +230,27 @@ fn check(opcode: u32, request: &mut [u8]) -> Result<(), i32> {
     }
 }
 
+/// What there is to do with the directory in which the shares are names. To what else it would be asked fuse-backend-rs says
+/// ENOSYS, after which Linux asks that of no share either.
+fn check_root(opcode: u32, inode: u64) -> Result<(), i32> {
+    match opcode {
+        _ if index_of(inode) != VfsIndex::MIN => Ok(()),
+        op::LOOKUP
+        | op::FORGET
+        | op::GETATTR
+        | op::OPENDIR
+        | op::READDIR
+        | op::READDIRPLUS
+        | op::RELEASEDIR
+        | op::STATFS
+        | op::ACCESS
+        | op::DESTROY
+        | op::BATCH_FORGET => Ok(()),
+        op::GETXATTR | op::LISTXATTR => Err(libc::EOPNOTSUPP),
+        _ => Err(libc::EROFS),
+    }
+}
+
 fn mask_flags(request: &mut [u8], at: usize) -> Result<(), i32> {
     let flags: &mut [u8; 4] =
         request.get_mut(at..).and_then(|tail| tail.first_chunk_mut()).ok_or(libc::EINVAL)?;
@@ -255,6 +301,6 @@ pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
 }
 
-fn long(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn long(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().copied().map(u64::from_ne_bytes)
 }

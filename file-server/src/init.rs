@@ -1,14 +1,15 @@
 //! The beginning of a conversation: FUSE_INIT, answered here and not by fuse-backend-rs, which would offer messages of a
-//! megabyte; and answers that are nothing but an error.
+//! megabyte.
 
 use fuse_backend_rs::abi::fuse_abi::{FsOptions, KERNEL_MINOR_VERSION, KERNEL_VERSION};
 use fuse_backend_rs::api::Vfs;
 use fuse_backend_rs::api::filesystem::FileSystem;
 
+use crate::answer::{failure, success};
 use crate::gate::{HEADER, word};
 
 /// The most data of a request or an answer, in bytes: `vmm_api::MAX_FUSE_MESSAGE` without what is before it.
-const MOST_DATA: u32 = 128 << 10;
+pub(crate) const MOST_DATA: u32 = 128 << 10;
 const MOST_PAGES: u16 = 32;
 
 /// How many requests the guest may have on their way that nobody waits for, as readahead.
@@ -61,25 +62,4 @@ fn out(flags: u64, readahead: u32) -> Vec<u8> {
     out.extend(high.to_ne_bytes()); // flags2
     out.resize(64, 0);
     out
-}
-
-/// An answer with data.
-pub(crate) fn success(unique: u64, data: &[u8]) -> Vec<u8> {
-    with_header(unique, 0, data)
-}
-
-/// An answer that is an error and nothing else.
-pub(crate) fn failure(unique: u64, error: i32) -> Vec<u8> {
-    with_header(unique, -error, &[])
-}
-
-/// struct fuse_out_header and what is behind it.
-fn with_header(unique: u64, error: i32, body: &[u8]) -> Vec<u8> {
-    const HEADER: usize = 16;
-    let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
-    let mut answer = length.to_ne_bytes().to_vec();
-    answer.extend(error.to_ne_bytes());
-    answer.extend(unique.to_ne_bytes());
-    answer.extend(body);
-    answer
 }

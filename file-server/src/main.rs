@@ -7,12 +7,14 @@
 //! supervisor ── control socket ── control ── shares ────────────────┴─ /NAME: one_file
 //! ```
 
+mod answer;
 mod control;
 mod gate;
 mod init;
 mod jail;
 mod one_file;
 mod pool;
+mod root;
 mod shares;
 
 use std::error::Error;

@@ -11,8 +11,8 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use vmm_api::MAX_FUSE_MESSAGE;
 
 use crate::gate::{self, Verdict};
-use crate::init;
 use crate::shares::Shares;
+use crate::{answer, init, root};
 
 /// The most threads; a guest whose requests keep so many from their end waits.
 const MOST: usize = 8;
@@ -46,7 +46,7 @@ impl Pool {
 
     fn work(self: Arc<Self>) {
         let mut request = vec![0; MAX_FUSE_MESSAGE];
-        let mut answer = vec![0; MAX_FUSE_MESSAGE];
+        let mut room = vec![0; MAX_FUSE_MESSAGE];
         while let Some(length) = self.receive(&mut request) {
             let was_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
             if was_last && self.threads.load(Ordering::SeqCst) < MOST {
@@ -54,7 +54,7 @@ impl Pool {
                 let _ = self.grow();
             }
             if let Some(request) = request.get_mut(..length) {
-                self.carry_out(request, &mut answer);
+                self.carry_out(request, &mut room);
             }
             self.waiting.fetch_add(1, Ordering::SeqCst);
         }
@@ -75,31 +75,33 @@ impl Pool {
         }
     }
 
-    fn carry_out(&self, request: &mut [u8], answer: &mut [u8]) {
+    fn carry_out(&self, request: &mut [u8], room: &mut [u8]) {
         match gate::look_at(request, &self.shares) {
             Verdict::Pass { unique, groups } => {
                 let _groups = groups.map(gate::Groups::take);
-                if self.pass(request, answer).is_err() {
+                if self.pass(request, room).is_err() {
                     // It may have been answered before it failed; the device passes over a second answer.
-                    self.send(&init::failure(unique, libc::EIO));
+                    self.send(&answer::failure(unique, libc::EIO));
                 }
             }
             Verdict::Init { unique } => self.send(&init::answer(unique, request, self.shares.tree())),
+            Verdict::LookUp { unique } => self.send(&root::look_up(unique, request, self.shares.tree())),
+            Verdict::List { unique } => self.send(&root::list(unique, request, self.shares.tree())),
             Verdict::Seek { unique, inode, handle, offset, whence } => {
                 self.send(&match self.shares.seek(inode, handle, offset, whence) {
-                    Ok(offset) => init::success(unique, &offset.to_ne_bytes()),
-                    Err(error) => init::failure(unique, error.raw_os_error().unwrap_or(libc::EIO)),
+                    Ok(offset) => answer::success(unique, &offset.to_ne_bytes()),
+                    Err(error) => answer::failure(unique, error.raw_os_error().unwrap_or(libc::EIO)),
                 });
             }
-            Verdict::Refuse { unique, error } => self.send(&init::failure(unique, error)),
+            Verdict::Refuse { unique, error } => self.send(&answer::failure(unique, error)),
             Verdict::Nonsense => {}
         }
     }
 
-    fn pass(&self, request: &mut [u8], answer: &mut [u8]) -> fuse_backend_rs::Result<usize> {
+    fn pass(&self, request: &mut [u8], room: &mut [u8]) -> fuse_backend_rs::Result<usize> {
         let reader = Reader::<()>::from_fuse_buffer(FuseBuf::new(request))
             .map_err(fuse_backend_rs::Error::FailedToSplitWriter)?;
-        let writer = FuseDevWriter::new(self.socket.as_raw_fd(), answer)
+        let writer = FuseDevWriter::new(self.socket.as_raw_fd(), room)
             .map_err(fuse_backend_rs::Error::FailedToSplitWriter)?;
         self.shares.server().handle_message(reader, Writer::FuseDev(writer), None, None)
     }

@@ -139,8 +139,8 @@ impl Shares {
     }
 }
 
-/// Of the share an inode is of.
-fn index_of(inode: u64) -> VfsIndex {
+/// Of the share an inode is of; of the root, 0.
+pub(crate) fn index_of(inode: u64) -> VfsIndex {
     let [index, ..] = inode.to_be_bytes();
     index
 }

@@ -18,7 +18,7 @@ pub enum Request {
     /// have places of disks.
     Save { state: FdIndex },
     /// Has all of the VM stand, until [`Snapshot`](Self::Snapshot) or [`Release`](Self::Release): its disks may be
-    /// copied.
+    /// copied. Refused of a VM that shares files with the host: what its guest knows of them the server knows too.
     Hold,
     /// Lets a VM that was held run on.
     Release,

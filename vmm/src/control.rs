@@ -8,7 +8,7 @@ use vmm_api::{ControlSocket, EndReason, Failure, Message, ReceiveError, Reply, R
 
 use crate::ending::Ending;
 use crate::error_chain::in_words;
-use crate::launch::{DiskPart, check_place, check_tag, only_descriptor, two_descriptors};
+use crate::launch::{DiskPart, NetPart, check_place, check_tag, only_descriptor, two_descriptors};
 use crate::memory_copy::MemoryCopy;
 use crate::save;
 use crate::start::Running;
@@ -122,7 +122,12 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
             .map(|pages| Reply::Written { pages })
             .map_err(|error| failure(in_words(&error))),
         // Its devices' threads would not answer.
-        Request::AddDisk(_) | Request::AddPlace(_) | Request::RemoveDisk { .. } | Request::AddShare(_)
+        Request::AddDisk(_)
+        | Request::AddPlace(_)
+        | Request::RemoveDisk { .. }
+        | Request::AddNet(_)
+        | Request::RemoveNet { .. }
+        | Request::AddShare(_)
             if running.standing.is_some() =>
         {
             Err(failure("the VM is being saved"))
@@ -137,6 +142,18 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
             .map_err(|error| failure(in_words(&error)))
             .and_then(|()| running.add_place(place).map_err(|error| failure(in_words(&error))))
             .map(|()| Reply::DiskAdded),
+        Request::AddNet(net) => NetPart::new(net, descriptors)
+            .map_err(|error| failure(in_words(&error)))
+            .and_then(|net| {
+                running.devices.nets.add(&running.machine, net).map_err(|error| failure(in_words(&error)))
+            })
+            .map(|()| Reply::NetAdded),
+        Request::RemoveNet { name } => running
+            .devices
+            .nets
+            .remove(&running.machine, &name)
+            .map(|()| Reply::NetRemoved)
+            .map_err(|error| failure(in_words(&error))),
         Request::AddShare(Share { tag, server }) => check_tag(&tag)
             .and_then(|()| only_descriptor(server, descriptors, "the file server"))
             .map_err(|error| failure(in_words(&error)))
@@ -145,7 +162,6 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
                 added.map_err(|error| failure(in_words(&error)))
             })
             .map(|()| Reply::ShareAdded),
-        Request::AddNet(_) | Request::RemoveNet { .. } => Err(failure("not yet")),
         Request::RemoveDisk { serial } => running
             .devices
             .remove_disk(&running.machine, &serial)

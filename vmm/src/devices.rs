@@ -1,4 +1,4 @@
-//! The virtio devices of a machine: those every VM has, and the disks, which come and go.
+//! The virtio devices of a machine: those every VM has, and those that come and go.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +12,7 @@ use crate::file_memory::FileMemory;
 use crate::jail::seccomp;
 use crate::launch::DiskPart;
 use crate::machine::Machine;
+use crate::nets::Nets;
 use crate::pci::{AddError, Slot};
 use crate::saved::{SavedDevice, SavedSeat};
 use crate::streams::ToSupervisor;
@@ -60,6 +61,7 @@ pub struct Devices {
     disks: BTreeMap<String, Seat>,
     /// The slot of the disk that is persistent memory, or of its place.
     persistent_memory: Option<Slot>,
+    pub nets: Nets,
     shares: BTreeMap<String, ShareSeat>,
 }
 
@@ -97,7 +99,13 @@ impl Devices {
             ending: Arc::clone(&machine.ending),
         });
         seat(machine, Box::new(balloon.map_err(DeviceError::Balloon)?))?;
-        Ok(Self { vsock: handle, disks: BTreeMap::new(), persistent_memory: None, shares: BTreeMap::new() })
+        Ok(Self {
+            vsock: handle,
+            disks: BTreeMap::new(),
+            persistent_memory: None,
+            nets: Nets::default(),
+            shares: BTreeMap::new(),
+        })
     }
 
     pub fn has_disks(&self) -> bool {
@@ -123,7 +131,8 @@ impl Devices {
             slot: slot.number(),
             device: SavedDevice::Share { tag: tag.clone() },
         });
-        let mut seats: Vec<_> = disks.chain(persistent_memory).chain(shares).collect();
+        let mut seats: Vec<_> =
+            disks.chain(persistent_memory).chain(self.nets.saved_seats()).chain(shares).collect();
         seats.sort_by_key(|seat| seat.slot);
         seats
     }
@@ -236,6 +245,6 @@ impl Devices {
     }
 }
 
-fn seat(machine: &Machine, device: Box<dyn VirtioDevice>) -> Result<Slot, AddError> {
+pub fn seat(machine: &Machine, device: Box<dyn VirtioDevice>) -> Result<Slot, AddError> {
     machine.pci.add(Box::new(VirtioPci::new(device, machine.memory.clone())))
 }

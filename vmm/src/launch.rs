@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
-use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch, PageRange, Place, Resume};
+use vmm_api::{Disk, DiskDevice, FdIndex, Identity, Launch, Net, PageRange, Place, RateLimit, Resume};
 
 use crate::arch::boot::BootSource;
 use crate::arch::mp_table::MAX_CPUS;
+use crate::nets::NetShape;
 use crate::virtio::blk::Access;
+use crate::virtio::net::{Carrier, FarSide, MAX_PAIRS, Tap, TapError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DescriptionError {
@@ -27,6 +29,16 @@ pub enum DescriptionError {
         "disk {0} can be persistent memory only if it is read-only, from the start, and the only such one"
     )]
     PersistentMemory(String),
+    #[error("a network interface's name is 1 to 15 printable ASCII characters, not {0:?}")]
+    NetName(String),
+    #[error("network interface {name} has 1 to {MAX_PAIRS} queues, not {queues}")]
+    NetQueues { name: String, queues: usize },
+    #[error("a limit of network interface {0} lets nothing through")]
+    NetLimit(String),
+    #[error("network interface {0} is to be served by vhost-net, which is not supported yet")]
+    Vhost(String),
+    #[error("the descriptor for network interface {0} cannot be used")]
+    Tap(String, #[source] TapError),
 }
 
 /// Everything a VM is made from.
@@ -178,25 +190,73 @@ impl DiskPart {
     }
 }
 
-/// One whose disk a guest can be told of.
+/// A network interface with its tap.
+pub struct NetPart {
+    pub name: String,
+    /// Of a device of its own.
+    pub shape: NetShape,
+    pub far_side: FarSide,
+}
+
+impl NetPart {
+    /// With the descriptors of its own message.
+    pub fn new(net: Net, descriptors: Vec<OwnedFd>) -> Result<Self, DescriptionError> {
+        let Net { name, queues, vhost, mac, transmit, receive } = net;
+        let mut descriptors = Descriptors::from(descriptors);
+        let pairs = check_net(&name, queues.len())?;
+        if !vhost.is_empty() {
+            return Err(DescriptionError::Vhost(name));
+        }
+        if ![transmit, receive].into_iter().flatten().all(lets_through) {
+            return Err(DescriptionError::NetLimit(name));
+        }
+        let carriers = queues.into_iter().map(|queue| {
+            let queue = descriptors.take(queue, &format!("network interface {name}"))?;
+            let tap = Tap::new(queue).map_err(|error| DescriptionError::Tap(name.clone(), error))?;
+            Ok(Box::new(tap) as Box<dyn Carrier>)
+        });
+        let carriers = carriers.collect::<Result<_, _>>()?;
+        Ok(Self { name, shape: NetShape { pairs, mac }, far_side: FarSide { carriers, transmit, receive } })
+    }
+}
+
+/// Says how many pairs of queues it has.
+fn check_net(name: &str, queues: usize) -> Result<u8, DescriptionError> {
+    if !is_printable(name, 15) {
+        return Err(DescriptionError::NetName(name.to_owned()));
+    }
+    u8::try_from(queues)
+        .ok()
+        .filter(|queues| (1..=MAX_PAIRS).contains(queues))
+        .ok_or_else(|| DescriptionError::NetQueues { name: name.to_owned(), queues })
+}
+
+fn lets_through(limit: RateLimit) -> bool {
+    [limit.bytes, limit.packets].into_iter().flatten().all(|bucket| bucket.size > 0 && bucket.refill > 0)
+}
+
+/// One that a guest can be told of.
 pub fn check_place(place: &Place) -> Result<(), DescriptionError> {
     match place {
         Place::Block { serial } => check_serial(serial),
+        Place::Net { name, queues } => check_net(name, usize::from(*queues)).map(drop),
         Place::Share { tag } => check_tag(tag),
-        Place::PersistentMemory { .. } | Place::Net { .. } => Ok(()),
+        Place::PersistentMemory { .. } => Ok(()),
     }
 }
 
 /// What a guest can be told.
 pub fn check_tag(tag: &str) -> Result<(), DescriptionError> {
-    let good = (1..=36).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_graphic());
-    if good { Ok(()) } else { Err(DescriptionError::Tag(tag.to_owned())) }
+    if is_printable(tag, 36) { Ok(()) } else { Err(DescriptionError::Tag(tag.to_owned())) }
 }
 
 /// What a guest can be told.
 fn check_serial(serial: &str) -> Result<(), DescriptionError> {
-    let good = (1..=20).contains(&serial.len()) && serial.bytes().all(|byte| byte.is_ascii_graphic());
-    if good { Ok(()) } else { Err(DescriptionError::Serial(serial.to_owned())) }
+    if is_printable(serial, 20) { Ok(()) } else { Err(DescriptionError::Serial(serial.to_owned())) }
+}
+
+fn is_printable(name: &str, most: usize) -> bool {
+    (1..=most).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The descriptors of one message, each to be taken once.
@@ -221,6 +281,7 @@ impl From<Vec<OwnedFd>> for Descriptors {
 mod tests {
     use super::*;
     use std::fs::File;
+    use vmm_api::TokenBucket;
 
     fn descriptors(count: usize) -> Vec<OwnedFd> {
         (0..count).map(|_| File::open("/dev/null").unwrap().into()).collect()
@@ -252,6 +313,17 @@ mod tests {
     fn a_sound_description_is_taken() {
         let parts = Parts::new(launch(), descriptors(4)).unwrap();
         assert_eq!(parts.disks.block.len(), 1);
+    }
+
+    #[test]
+    fn a_place_has_a_name_a_guest_can_be_told() {
+        let place = |tag: &str| check_place(&Place::Share { tag: tag.to_owned() });
+        place("shares").unwrap();
+        place(&"x".repeat(36)).unwrap();
+        for tag in ["", &"x".repeat(37), "a b", "ä"] {
+            let refusal = place(tag).unwrap_err().to_string();
+            assert_eq!(refusal, format!("a share's tag is 1 to 36 printable ASCII characters, not {tag:?}"));
+        }
     }
 
     #[test]
@@ -288,6 +360,47 @@ mod tests {
         for serial in ["", "twenty-one-characters", "sp ace", "ümlaut"] {
             let error = DiskPart::new(disk(serial, 0), descriptors(1)).err().unwrap();
             assert!(matches!(error, DescriptionError::Serial(_)));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_network_interface_is_named() {
+        let net = || Net {
+            name: "net0".into(),
+            queues: vec![FdIndex(0)],
+            vhost: vec![],
+            mac: [2, 0, 0, 0, 0, 1],
+            transmit: None,
+            receive: None,
+        };
+        let refusal = |net| NetPart::new(net, descriptors(2)).err().unwrap().to_string();
+        assert_eq!(refusal(net()), "the descriptor for network interface net0 cannot be used");
+        assert_eq!(
+            refusal(Net { queues: vec![FdIndex(7)], ..net() }),
+            "no descriptor came along for network interface net0"
+        );
+        for queues in [0, 17, 300] {
+            assert_eq!(
+                refusal(Net { queues: vec![FdIndex(0); queues], ..net() }),
+                format!("network interface net0 has 1 to 16 queues, not {queues}")
+            );
+        }
+        for name in ["", "sixteen-letters-", "sp ace"] {
+            assert!(refusal(Net { name: name.into(), ..net() }).contains("name is 1 to 15"));
+        }
+        assert!(refusal(Net { vhost: vec![FdIndex(1)], ..net() }).contains("vhost-net"));
+        for bucket in [TokenBucket { size: 0, refill: 1 }, TokenBucket { size: 1, refill: 0 }] {
+            let limit = Some(RateLimit { bytes: None, packets: Some(bucket) });
+            for limited in [Net { transmit: limit, ..net() }, Net { receive: limit, ..net() }] {
+                assert_eq!(refusal(limited), "a limit of network interface net0 lets nothing through");
+            }
+        }
+        for place in [
+            Place::Net { name: String::new(), queues: 1 },
+            Place::Net { name: "net0".into(), queues: 0 },
+            Place::Net { name: "net0".into(), queues: 17 },
+        ] {
+            assert!(check_place(&place).is_err());
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod launch;
 pub mod machine;
 pub mod memory;
 pub mod memory_copy;
+pub mod nets;
 pub mod pci;
 pub mod platform;
 pub mod save;

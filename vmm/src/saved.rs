@@ -56,6 +56,13 @@ pub enum SavedDevice {
         /// What of it was files, in bytes; of an empty place, 0.
         filled: u64,
     },
+    /// A place, whether it had a tap or not: of another VM's network the copy is to have nothing.
+    Net {
+        name: String,
+        /// Of queues.
+        pairs: u8,
+        mac: [u8; 6],
+    },
     /// A place: a VM that shares files is not saved.
     Share {
         tag: String,

@@ -20,11 +20,13 @@ use crate::launch::{DiskParts, Parts, SavedParts};
 use crate::machine::{Machine, MachineError};
 use crate::memory::{self, MemoryError};
 use crate::memory_copy::MemoryCopy;
+use crate::nets::{NetError, NetShape};
 use crate::pci::{RestoreError, Slot};
 use crate::save::Standing;
 use crate::saved::{SavedDevice, SavedError, SavedSeat, SavedVm};
 use crate::stamps::{self, Stamps};
 use crate::vcpu::{self, RunningVcpus, VcpuError};
+use crate::virtio::net::PLACE_MAC;
 use crate::vm::{self, VmError, Writes};
 use crate::working_set;
 
@@ -46,6 +48,8 @@ pub enum StartError {
     Machine(#[from] MachineError),
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error(transparent)]
+    Net(#[from] NetError),
     #[error(transparent)]
     Vcpu(#[from] VcpuError),
     #[error(transparent)]
@@ -222,6 +226,10 @@ fn put_back(
                 file_memory = Some(files);
                 put
             }
+            SavedDevice::Net { name, pairs, mac } => {
+                let shape = NetShape { pairs: *pairs, mac: *mac };
+                devices.nets.add_place(machine, name.clone(), shape)?
+            }
             SavedDevice::Share { tag } => devices.add_share_place(machine, tag.clone())?,
         };
         if put.number() != *slot {
@@ -251,7 +259,7 @@ fn add_persistent_memory(
 }
 
 impl Running {
-    /// Adds the place of a disk.
+    /// Adds the place of something that comes later.
     pub fn add_place(&mut self, place: Place) -> Result<(), StartError> {
         let Self { machine, devices, vm, .. } = self;
         match place {
@@ -261,8 +269,11 @@ impl Running {
                 let (files, _) = add_persistent_memory(empty, self.saving.memory, vm, machine, devices)?;
                 self.file_memory = Some(files);
             }
+            Place::Net { name, queues } => {
+                let shape = NetShape { pairs: queues, mac: PLACE_MAC };
+                devices.nets.add_place(machine, name, shape)?;
+            }
             Place::Share { tag } => drop(devices.add_share_place(machine, tag)?),
-            Place::Net { .. } => {}
         }
         Ok(())
     }

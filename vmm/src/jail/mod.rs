@@ -3,11 +3,13 @@
 //! In order: [`close_inherited`] at the start of main; [`enter`] while the process still has one thread;
 //! then each thread calls [`seccomp::confine`] before it looks at anything a guest can write.
 
+mod allocator;
 mod enter;
 mod forbidden;
 mod inherited;
 pub mod seccomp;
 
+pub use allocator::keep_freed_memory;
 pub use enter::{JailError, enter};
 pub use inherited::close_inherited;
 

@@ -138,6 +138,7 @@ fn a_forbidden_call_ends_the_process_and_is_reported() {
         (Thread::Balloon, "balloon"),
         (Thread::Blk, "blk"),
         (Thread::Fs, "fs"),
+        (Thread::Net, "net"),
         (Thread::Pmem, "pmem"),
         (Thread::Rng, "rng"),
         (Thread::Vsock, "vsock"),
@@ -204,6 +205,15 @@ fn the_main_thread_still_starts_threads_and_these_are_confined_further() {
         disk.unwrap().join().unwrap();
     });
     assert_reported(&ended, "blk", libc::SYS_eventfd2);
+}
+
+#[test]
+fn a_thread_may_free_what_it_likes() {
+    let ended = ends_at(Thread::Rng, || {
+        super::keep_freed_memory();
+        drop((0..100).map(|_| vec![1u8; 60_000]).collect::<Vec<_>>());
+    });
+    assert_eq!(ended.said, "survived");
 }
 
 #[test]

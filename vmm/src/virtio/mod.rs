@@ -10,6 +10,7 @@ pub mod device;
 pub mod fs;
 #[cfg(test)]
 pub(crate) mod mock_driver;
+pub mod net;
 pub mod pci;
 pub mod pmem;
 pub mod queue_thread;

@@ -65,6 +65,11 @@ pub(super) const MAIN: &[Call] = &[
     when(libc::SYS_ioctl, &[Is(1, BLKGETSIZE64)]),
     call(libc::SYS_eventfd2),
     call(libc::SYS_epoll_create1),
+    // A network interface: what kind of tap it has, and the timer of its limits.
+    when(libc::SYS_ioctl, &[Is(1, TUNGETIFF)]),
+    when(libc::SYS_ioctl, &[Is(1, TUNSETVNETHDRSZ)]),
+    when(libc::SYS_ioctl, &[Is(1, FIONBIO)]),
+    call(libc::SYS_timerfd_create),
     when(libc::SYS_ioctl, &[Is(1, KVM_IRQFD)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_IOEVENTFD)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_SET_GSI_ROUTING)]),
@@ -149,6 +154,21 @@ pub(super) const FS: &[Call] = &[
     when(libc::SYS_recvfrom, &[Null(4)]),
 ];
 
+pub(super) const NET: &[Call] = &[
+    // Its tap, doorbells and commands.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+    // Frames.
+    call(libc::SYS_readv),
+    call(libc::SYS_writev),
+    // What the tap leaves to the guest, and which of its queues are in use.
+    when(libc::SYS_ioctl, &[Is(1, TUNSETOFFLOAD)]),
+    when(libc::SYS_ioctl, &[Is(1, TUNSETQUEUE)]),
+    // Limits.
+    call(libc::SYS_timerfd_settime),
+];
+
 pub(super) const PMEM: &[Call] = &[
     // Its doorbell and commands. The guest reads without asking.
     call(libc::SYS_epoll_wait),
@@ -219,3 +239,12 @@ const KVM_IOEVENTFD: u32 = 0x4040_ae79;
 // linux/fs.h
 const BLKSSZGET: u32 = 0x1268;
 const BLKGETSIZE64: u32 = 0x8008_1272;
+
+// asm-generic/ioctls.h
+const FIONBIO: u32 = 0x5421;
+
+// linux/if_tun.h
+const TUNSETOFFLOAD: u32 = 0x4004_54d0;
+const TUNGETIFF: u32 = 0x8004_54d2;
+const TUNSETVNETHDRSZ: u32 = 0x4004_54d8;
+const TUNSETQUEUE: u32 = 0x4004_54d9;

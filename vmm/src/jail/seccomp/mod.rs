@@ -11,12 +11,13 @@ use super::forbidden;
 /// A kind of thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thread {
-    /// Serves the supervisor, and starts the threads of disks added to the running VM.
+    /// Serves the supervisor, and starts the threads of devices added to the running VM.
     Main,
     Vcpu,
     Balloon,
     Blk,
     Fs,
+    Net,
     Pmem,
     Rng,
     Vsock,
@@ -31,6 +32,7 @@ impl Thread {
             Self::Balloon => "balloon",
             Self::Blk => "blk",
             Self::Fs => "fs",
+            Self::Net => "net",
             Self::Pmem => "pmem",
             Self::Rng => "rng",
             Self::Vsock => "vsock",
@@ -39,13 +41,14 @@ impl Thread {
 
     fn allowed(self) -> &'static [&'static [Call]] {
         match self {
-            // A thread keeps the filters of the one that started it: what the thread of a disk or a share may do, the
-            // main thread has to be allowed too.
-            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK, allowed::FS],
+            // A thread keeps the filters of the one that started it: what the thread of a disk, a share or an interface may
+            // do, the main thread has to be allowed too.
+            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK, allowed::FS, allowed::NET],
             Self::Vcpu => &[allowed::EVERY_THREAD, allowed::VCPU],
             Self::Balloon => &[allowed::EVERY_THREAD, allowed::BALLOON],
             Self::Blk => &[allowed::EVERY_THREAD, allowed::BLK],
             Self::Fs => &[allowed::EVERY_THREAD, allowed::FS],
+            Self::Net => &[allowed::EVERY_THREAD, allowed::NET],
             Self::Pmem => &[allowed::EVERY_THREAD, allowed::PMEM],
             Self::Rng => &[allowed::EVERY_THREAD, allowed::RNG],
             Self::Vsock => &[allowed::EVERY_THREAD, allowed::VSOCK],
