@@ -29,7 +29,7 @@ use crate::network::{Network, NetworkNamespace};
 use crate::process_id::ProcessId;
 use crate::record::{Claim, StateDir};
 use crate::sandbox::Sandbox;
-use crate::shares::{FileServer, Shares};
+use crate::shares::{FileServer, SERVER_MEMORY, Shares};
 use crate::snapshot::SnapshotFiles;
 use crate::templates::{Learning, SavedFiles, Shape, Templates};
 use crate::timeline::Timeline;
@@ -65,7 +65,8 @@ impl Sandbox {
         let source = Source { installation, shape, disks, files, identity: claim.record().identity };
         timeline.mark("descriptors opened");
 
-        let cgroup = make_cgroup(&mut claim, &config.limits, memory, config.cgroup_parent.as_deref())?;
+        let confined = if config.shares { memory.saturating_add(SERVER_MEMORY) } else { memory };
+        let cgroup = make_cgroup(&mut claim, &config.limits, confined, config.cgroup_parent.as_deref())?;
         let mut starting = Starting {
             source,
             claim: &mut claim,

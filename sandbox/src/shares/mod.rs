@@ -11,7 +11,7 @@ use crate::guest::{Guest, GuestError};
 use crate::sandbox::Sandbox;
 use crate::vmm::{VmmError, VmmHandle};
 
-pub(crate) use server::FileServer;
+pub(crate) use server::{FileServer, MEMORY as SERVER_MEMORY};
 
 pub use file_server_api::Cache;
 pub use server::ServerError;
