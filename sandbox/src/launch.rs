@@ -9,12 +9,14 @@ mod source;
 mod template;
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
 use crate::cgroup::{HostLimits, Plan};
@@ -27,7 +29,7 @@ use crate::network::{Network, NetworkNamespace};
 use crate::process_id::ProcessId;
 use crate::record::{Claim, StateDir};
 use crate::sandbox::Sandbox;
-use crate::shares::{FileServer, Shares};
+use crate::shares::{FileServer, SERVER_MEMORY, Shares};
 use crate::snapshot::SnapshotFiles;
 use crate::templates::{Learning, SavedFiles, Shape, Templates};
 use crate::timeline::Timeline;
@@ -63,7 +65,8 @@ impl Sandbox {
         let source = Source { installation, shape, disks, files, identity: claim.record().identity };
         timeline.mark("descriptors opened");
 
-        let cgroup = make_cgroup(&mut claim, &config.limits, memory, config.cgroup_parent.as_deref())?;
+        let confined = if config.shares { memory.saturating_add(SERVER_MEMORY) } else { memory };
+        let cgroup = make_cgroup(&mut claim, &config.limits, confined, config.cgroup_parent.as_deref())?;
         let mut starting = Starting {
             source,
             claim: &mut claim,
@@ -79,7 +82,7 @@ impl Sandbox {
             None => starting.start(&Templates::of(state)).await?,
         };
 
-        let shares = starting.file_server.take().map(Shares::of);
+        let shares = starting.shares().await?;
         let broker = Broker::serve(claim.directory(), vmm.handle().clone()).map_err(LaunchError::Broker)?;
         Ok(Self {
             broker,
@@ -105,8 +108,8 @@ struct Starting<'a> {
     /// That of the VMM; `None`: this process's.
     network: Option<&'a NetworkNamespace>,
     hostname: &'a str,
-    /// Once it runs, of a sandbox that `wants_shares`.
-    file_server: Option<FileServer>,
+    /// As it starts, of a sandbox that `wants_shares`.
+    file_server: Option<JoinHandle<io::Result<FileServer>>>,
     wants_shares: bool,
     timeline: &'a Timeline,
 }
@@ -145,7 +148,7 @@ impl Starting<'_> {
     async fn begin(&mut self, start: Start) -> Result<Started, LaunchError> {
         let (vmm, incoming) = self.spawn()?;
         self.timeline.mark("VMM spawned");
-        self.spawn_file_server()?;
+        self.start_file_server()?;
         let (begun, incoming) = boot::boot(vmm.handle(), start, incoming, self.timeline).await?;
         let guest = boot::adopt(vmm.handle(), begun, self.hostname, self.timeline).await?;
         Ok(Started { vmm, guest, incoming, learning: None })
@@ -168,17 +171,27 @@ impl Starting<'_> {
     }
 
     /// While the VM comes to life, which takes longer. A start that is tried again goes on with the one there is.
-    fn spawn_file_server(&mut self) -> Result<(), LaunchError> {
-        if !self.wants_shares || self.file_server.is_some() {
-            return Ok(());
+    fn start_file_server(&mut self) -> Result<(), LaunchError> {
+        if self.wants_shares && self.file_server.is_none() {
+            let program = self.source.installation.file_server.clone();
+            let cgroup = self.cgroup.as_ref().map(Plan::open).transpose()?;
+            let spawn = move || FileServer::spawn(&program, cgroup.as_ref().map(AsFd::as_fd));
+            self.file_server = Some(tokio::task::spawn_blocking(spawn));
         }
-        let program = &self.source.installation.file_server;
-        let failed = |source| LaunchError::Spawn { program: program.clone(), source };
-        let cgroup = self.cgroup.as_ref().map(Plan::open).transpose()?;
-        let server = FileServer::spawn(program, cgroup.as_ref().map(AsFd::as_fd)).map_err(failed)?;
-        let id = ProcessId::of(server.pid()).map_err(failed)?;
-        self.file_server = Some(server);
-        Ok(self.claim.update(|record| record.file_server = Some(id))?)
+        Ok(())
+    }
+
+    async fn shares(&mut self) -> Result<Option<Shares>, LaunchError> {
+        let Some(starting) = self.file_server.take() else { return Ok(None) };
+        let program = self.source.installation.file_server.clone();
+        let failed = |source| LaunchError::Spawn { program, source };
+        let spawned = async {
+            let server = starting.await.map_err(io::Error::other)??;
+            Ok((ProcessId::of(server.pid())?, server))
+        };
+        let (id, server) = spawned.await.map_err(failed)?;
+        self.claim.update(|record| record.file_server = Some(id))?;
+        Ok(Some(Shares::of(server)))
     }
 }
 

@@ -9,7 +9,7 @@ mod tap;
 use std::collections::HashMap;
 use std::io;
 
-use agent_api::agent::SetNetworkRequest;
+use agent_api::agent::{Interface, SetNetworkRequest};
 use agent_api::ports;
 use host_calls::Tap;
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ use crate::guest::GuestError;
 use crate::sandbox::Sandbox;
 use crate::vmm::{Incoming, VmmError, VmmHandle};
 
-use self::pod::Pod;
+use self::pod::{Pod, PodInterface};
 
 pub use namespace::{NamespaceError, NetworkNamespace};
 
@@ -78,35 +78,27 @@ impl Network {
             Some(namespace) => look(namespace, self.devices.iter().flatten().copied().collect()).await?,
             None => (Pod::default(), HashMap::new()),
         };
-        let Pod { mut interfaces, routes, neighbours } = pod;
+        let Pod { interfaces: found, routes, neighbours } = pod;
         for (device, held) in self.devices.iter_mut().enumerate() {
-            let is_gone = |index: &mut u32| interfaces.iter().all(|interface| interface.index != *index);
+            let is_gone = |index: &mut u32| found.iter().all(|interface| interface.index != *index);
             if held.take_if(is_gone).is_some() {
                 remove(vmm, device).await?;
             }
         }
-        for interface in &mut interfaces {
-            let held = self.devices.iter().position(|held| *held == Some(interface.index));
-            let device = match (held, taps.remove(&interface.index)) {
-                (Some(device), _) => device,
-                (None, Some(tap)) => self.add(vmm, interface.index, interface.mac, tap).await?,
-                // It was there the last time, and its device could not be had then.
-                (None, None) => continue,
-            };
-            interface.told.device = u32::try_from(device).unwrap_or(u32::MAX);
+        let mut interfaces = Vec::new();
+        for PodInterface { index, mac, told } in found {
+            if let Some(tap) = taps.remove(&index) {
+                self.add(vmm, index, mac, tap).await?;
+            }
+            let device = self.devices.iter().position(|held| *held == Some(index));
+            let device = device.and_then(|device| u32::try_from(device).ok());
+            interfaces.extend(device.map(|device| Interface { device, ..told }));
         }
-        let interfaces = interfaces.into_iter().map(|interface| interface.told).collect();
         Ok(SetNetworkRequest { interfaces, routes, neighbours, ..Default::default() })
     }
 
     /// Has the guest's first free device be of an interface, or one more.
-    async fn add(
-        &mut self,
-        vmm: &VmmHandle,
-        index: u32,
-        mac: [u8; 6],
-        tap: Tap,
-    ) -> Result<usize, NetworkError> {
+    async fn add(&mut self, vmm: &VmmHandle, index: u32, mac: [u8; 6], tap: Tap) -> Result<(), NetworkError> {
         let device = self.devices.iter().position(Option::is_none).unwrap_or(self.devices.len());
         let place = Place::Net { name: device_name(device), queues: QUEUES };
         // Refused where there is one: a template's, or one that was used before. So a device stays when its interface goes,
@@ -128,7 +120,7 @@ impl Network {
             Some(free) => *free = Some(index),
             None => self.devices.push(Some(index)),
         }
-        Ok(device)
+        Ok(())
     }
 
     /// Answers the guest's questions for names from now on.

@@ -11,7 +11,7 @@ use crate::guest::{Guest, GuestError};
 use crate::sandbox::Sandbox;
 use crate::vmm::{VmmError, VmmHandle};
 
-pub(crate) use server::FileServer;
+pub(crate) use server::{FileServer, MEMORY as SERVER_MEMORY};
 
 pub use file_server_api::Cache;
 pub use server::ServerError;
@@ -33,8 +33,6 @@ pub struct Share {
 pub enum ShareError {
     #[error("the sandbox was launched to share no files")]
     NotWanted,
-    #[error("the guest did not get the device of its shares, and the VMM has it no more")]
-    NoDevice,
     #[error(transparent)]
     Server(#[from] ServerError),
     #[error(transparent)]
@@ -80,20 +78,21 @@ impl Shares {
     }
 
     async fn add(&mut self, tree: SharedTree, vmm: &VmmHandle, guest: &Guest) -> Result<Share, ShareError> {
-        self.named += 1;
-        let share = Share { name: self.named.to_string() };
-        let (mount, served) = tree.served_as(share.name.clone());
-        self.server.ask(ServerRequest::AddShare(served), Some(mount)).await?;
         if !self.is_mounted {
             self.give_device(vmm).await?;
             guest.mount_shares(TAG).await?;
             self.is_mounted = true;
         }
+        self.named += 1;
+        let share = Share { name: self.named.to_string() };
+        let (mount, served) = tree.served_as(share.name.clone());
+        self.server.ask(ServerRequest::AddShare(served), Some(mount)).await?;
         Ok(share)
     }
 
+    /// Unless the VMM has it from a time before.
     async fn give_device(&mut self, vmm: &VmmHandle) -> Result<(), ShareError> {
-        let socket = self.server.take_device().ok_or(ShareError::NoDevice)?;
+        let Some(socket) = self.server.take_device() else { return Ok(()) };
         let device = Device { tag: TAG.to_owned(), server: FdIndex(0) };
         match vmm.call(Request::AddShare(device), vec![socket]).await? {
             (Reply::ShareAdded, _) => Ok(()),

@@ -18,6 +18,9 @@ use vmm_api::{ControlSocket, ReceiveError, SendError};
 use crate::control::AsyncControl;
 use crate::diagnostics::Diagnostics;
 
+/// What it may take of the host's memory, in bytes: it has to know each file for as long as the guest does.
+pub(crate) const MEMORY: u64 = 128 << 20;
+
 /// Requests waiting to be sent; more callers wait.
 const QUEUE: usize = 16;
 

@@ -3,7 +3,9 @@
 // The whole program is tests; clippy takes only the test functions themselves for such.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod devices;
 mod fake;
+mod file_server;
 
 use std::fs;
 use std::path::Path;
@@ -106,8 +108,12 @@ async fn running_out_of_memory_shows_in_the_exit() {
     let host = Host::new();
     let sandbox = launch(&host, "eater", fake::WELL).await.unwrap();
     let (process, _streams) = create(&sandbox, fake::EATER, OUTPUT_ONLY).await.unwrap();
+    let mut told = process.out_of_memory();
     process.start().await.unwrap();
     assert_eq!(process.wait().await.unwrap(), Exit { code: 137, out_of_memory: true });
+    told.changed().await.unwrap();
+    assert_eq!(*told.borrow_and_update(), 1);
+    assert!(told.changed().await.is_err(), "it can run out once more");
 }
 
 #[tokio::test]
@@ -306,6 +312,13 @@ fn is_running(pid: u32) -> bool {
 #[ignore = "run by the other tests"]
 fn fake_vmm() {
     fake::serve();
+}
+
+/// Not a test: the program behind `bulkhead-file-server`, see [`file_server::install`].
+#[test]
+#[ignore = "run by the other tests"]
+fn fake_file_server() {
+    file_server::serve();
 }
 
 /// Not a test: a supervisor for another test to kill.

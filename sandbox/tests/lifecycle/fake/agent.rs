@@ -1,15 +1,17 @@
 //! The fake agent: serves the contract, and "runs" processes that copy their input to their output.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use agent_api::agent::{
-    self, AdoptRequest, AdoptResponse, Cause, CreateContainerRequest, CreateContainerResponse, Created,
-    ExecRequest, ExecResponse, Exit, Failure, OutOfMemory, Phase, SignalRequest, SignalResponse,
-    StartContainerRequest, StartContainerResponse, Stdio, WaitRequest, WaitResponse,
+    self, AdoptRequest, AdoptResponse, AttachDisksRequest, AttachDisksResponse, Cause,
+    CreateContainerRequest, CreateContainerResponse, Created, DetachDiskRequest, DetachDiskResponse,
+    ExecRequest, ExecResponse, Exit, Failure, MountSharesRequest, MountSharesResponse, OutOfMemory, Phase,
+    SetNetworkRequest, SetNetworkResponse, SignalRequest, SignalResponse, StartContainerRequest,
+    StartContainerResponse, Stdio, UpdateRequest, UpdateResponse, WaitRequest, WaitResponse,
     create_container_response,
 };
 use agent_api::agent_ttrpc::{Agent, create_agent};
@@ -23,6 +25,15 @@ use super::{CAT, CRASHER, EATER, MISSING};
 pub(crate) struct FakeAgent {
     directory: tempfile::TempDir,
     guest: Arc<Guest>,
+    devices: Arc<Mutex<Devices>>,
+}
+
+/// What the VMM has for the guest.
+#[derive(Default)]
+pub(crate) struct Devices {
+    pub(crate) disks: BTreeSet<String>,
+    pub(crate) nets: BTreeSet<String>,
+    pub(crate) has_shares: bool,
 }
 
 #[derive(Default)]
@@ -47,7 +58,9 @@ impl FakeAgent {
         let directory = tempfile::tempdir().unwrap();
         let guest = Arc::new(Guest::default());
         let address = format!("unix://{}/rpc", directory.path().display());
-        let (service, (bound, wait)) = (Service(guest.clone()), std::sync::mpsc::channel());
+        let devices = Arc::<Mutex<Devices>>::default();
+        let service = Service(guest.clone(), devices.clone());
+        let (bound, wait) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -61,7 +74,11 @@ impl FakeAgent {
             });
         });
         wait.recv().unwrap();
-        Self { directory, guest }
+        Self { directory, guest, devices }
+    }
+
+    pub(crate) fn devices(&self) -> MutexGuard<'_, Devices> {
+        self.devices.lock().unwrap()
     }
 
     /// A connection to the service.
@@ -154,7 +171,12 @@ impl Guest {
     }
 }
 
-struct Service(Arc<Guest>);
+struct Service(Arc<Guest>, Arc<Mutex<Devices>>);
+
+/// Of a device that the guest cannot find.
+fn none(what: impl std::fmt::Debug) -> ttrpc::Error {
+    ttrpc::Error::RpcStatus(ttrpc::get_status(ttrpc::Code::NOT_FOUND, format!("no {what:?} here")))
+}
 
 #[async_trait]
 impl Agent for Service {
@@ -162,6 +184,50 @@ impl Agent for Service {
         let complete = request.entropy.len() >= 32 && request.wall_clock_ns > 0 && request.hostname == "host";
         self.0.state.lock().unwrap().adopted = complete;
         Ok(AdoptResponse::new())
+    }
+
+    async fn attach_disks(
+        &self,
+        _: &TtrpcContext,
+        request: AttachDisksRequest,
+    ) -> ttrpc::Result<AttachDisksResponse> {
+        let devices = self.1.lock().unwrap();
+        let there = request.serials.iter().all(|serial| devices.disks.contains(serial));
+        there.then(AttachDisksResponse::new).ok_or_else(|| none(request.serials))
+    }
+
+    async fn detach_disk(&self, _: &TtrpcContext, _: DetachDiskRequest) -> ttrpc::Result<DetachDiskResponse> {
+        Ok(DetachDiskResponse::new())
+    }
+
+    async fn mount_shares(
+        &self,
+        _: &TtrpcContext,
+        request: MountSharesRequest,
+    ) -> ttrpc::Result<MountSharesResponse> {
+        let there = self.1.lock().unwrap().has_shares;
+        there.then(MountSharesResponse::new).ok_or_else(|| none(request.tag))
+    }
+
+    async fn set_network(
+        &self,
+        _: &TtrpcContext,
+        request: SetNetworkRequest,
+    ) -> ttrpc::Result<SetNetworkResponse> {
+        let device = |device| format!("net{device}");
+        let wanted: BTreeSet<_> = request.interfaces.iter().map(|each| device(each.device)).collect();
+        let interfaces =
+            request.interfaces.iter().map(|each| format!("{}={}", each.name, device(each.device)));
+        let interfaces = interfaces.collect::<Vec<_>>().join(" ");
+        eprintln!("network: {interfaces}{}", if request.name_relay { " +names" } else { "" });
+        let there = self.1.lock().unwrap().nets == wanted;
+        there.then(SetNetworkResponse::new).ok_or_else(|| none(wanted))
+    }
+
+    async fn update(&self, _: &TtrpcContext, request: UpdateRequest) -> ttrpc::Result<UpdateResponse> {
+        serde_json::from_slice::<oci_spec::runtime::LinuxResources>(&request.resources_json)
+            .map_err(|_| none("resources"))?;
+        Ok(UpdateResponse::new())
     }
 
     async fn create_container(

@@ -46,9 +46,32 @@ impl FakeVmm {
     fn answer(&mut self, id: RequestId, request: Request, descriptors: Vec<OwnedFd>) {
         match request {
             Request::Launch(launch) => self.launch(id, launch, descriptors),
+            Request::Listen { port } if port != ports::EVENT_PORT => {
+                self.reply(id, Ok(Reply::Listening), None)
+            }
             Request::Listen { port } => {
                 self.reply(id, Ok(Reply::Listening), None);
                 self.boot(port);
+            }
+            Request::AddShare(share) => {
+                let is_first = !std::mem::replace(&mut self.agent.devices().has_shares, true);
+                self.reply_if(id, is_first, Reply::ShareAdded, &share.tag);
+            }
+            Request::AddNet(net) => {
+                let is_new = descriptors.len() == 1 && self.agent.devices().nets.insert(net.name.clone());
+                self.reply_if(id, is_new, Reply::NetAdded, &net.name);
+            }
+            Request::RemoveNet { name } => {
+                let was_there = self.agent.devices().nets.remove(&name);
+                self.reply_if(id, was_there, Reply::NetRemoved, &name);
+            }
+            Request::AddDisk(disk) => {
+                let is_new = self.agent.devices().disks.insert(disk.serial.clone());
+                self.reply_if(id, is_new, Reply::DiskAdded, &disk.serial);
+            }
+            Request::RemoveDisk { serial } => {
+                let was_there = self.agent.devices().disks.remove(&serial);
+                self.reply_if(id, was_there, Reply::DiskRemoved, &serial);
             }
             Request::Connect { .. } if self.is(BREAK_THEN_PANIC) => self.end(EndReason::Panic),
             Request::Connect { port: ports::RPC_PORT } => {
@@ -98,6 +121,11 @@ impl FakeVmm {
         } else if !self.is(BREAK_THEN_PANIC) {
             self.agent.tell_events_to(agents);
         }
+    }
+
+    fn reply_if(&self, request: RequestId, done: bool, reply: Reply, of: &str) {
+        let refusal = Failure { message: format!("{of} cannot come or go") };
+        self.reply(request, done.then_some(reply).ok_or(refusal), None);
     }
 
     fn reply(&self, request: RequestId, result: Result<Reply, Failure>, stream: Option<UnixStream>) {

@@ -14,7 +14,7 @@ use vmm_api::MAX_FUSE_MESSAGE;
 use super::session::MOST_PENDING;
 use super::{Fs, FsHandle, QUEUE_SIZES};
 use crate::ending::Ending;
-use crate::jail::seccomp;
+use crate::jail::{keep_freed_memory, seccomp};
 use crate::pci::Slot;
 use crate::virtio::mock_driver::*;
 use crate::virtio::queue_thread::ThreadPlan;
@@ -40,11 +40,15 @@ struct Rig {
 }
 
 fn rig() -> Rig {
-    let machine = MockMachine::new();
+    rig_on(MockMachine::new())
+}
+
+fn rig_on(machine: MockMachine) -> Rig {
+    keep_freed_memory();
     let ending = Arc::new(Ending::new().unwrap());
-    let plan =
-        ThreadPlan { name: "fs".to_owned(), confine: || seccomp::confine(seccomp::Thread::Fs), ending };
-    let (fs, device) = Fs::new("shares", plan).unwrap();
+    // A call its filter forbids would end the tests.
+    let confine = || seccomp::confine(seccomp::Thread::Fs);
+    let (fs, device) = Fs::new("shares", ThreadPlan { name: "fs".to_owned(), confine, ending }).unwrap();
     let slot = machine.add(fs);
     Rig { machine, slot, device }
 }
@@ -383,13 +387,7 @@ fn a_driver_of_an_empty_place_is_saved_with_its_requests() {
     let mut driver = first.driver();
     let head = ask(&mut driver, 0, &request(READ, 5, b""), 64);
     let (state, _hold) = first.machine.pci.save();
-    let machine = MockMachine::with_memory(first.machine.memory.clone());
-    let ending = Arc::new(Ending::new().unwrap());
-    let plan =
-        ThreadPlan { name: "fs".to_owned(), confine: || seccomp::confine(seccomp::Thread::Fs), ending };
-    let (fs, device) = Fs::new("shares", plan).unwrap();
-    let slot = machine.add(fs);
-    let second = Rig { machine, slot, device };
+    let second = rig_on(MockMachine::with_memory(first.machine.memory.clone()));
     second.machine.pci.restore(&state).unwrap();
     let mut driver = driver.moved_to(&second.machine);
     let server = second.serve();
