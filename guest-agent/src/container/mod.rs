@@ -15,6 +15,7 @@ mod init;
 pub mod launch;
 mod process;
 mod processes;
+mod resources;
 mod rootfs;
 mod spec;
 mod stats;
