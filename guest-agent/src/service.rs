@@ -10,10 +10,9 @@ use agent_api::agent::{
     PrepareRequest, PrepareResponse, ProcessesRequest, ProcessesResponse, ReadArchiveRequest,
     ReadArchiveResponse, RemoveContainerRequest, RemoveContainerResponse, ResizeTerminalRequest,
     ResizeTerminalResponse, ResumeRequest, ResumeResponse, SetNetworkRequest, SetNetworkResponse,
-    SignalRequest, SignalResponse,
-    StartContainerRequest, StartContainerResponse, StatPathRequest, StatPathResponse, StatsRequest,
-    StatsResponse, TakeOverRequest, TakeOverResponse, UpdateRequest, UpdateResponse, WaitRequest, WaitResponse, WriteArchiveRequest,
-    WriteArchiveResponse,
+    SignalRequest, SignalResponse, StartContainerRequest, StartContainerResponse, StatPathRequest,
+    StatPathResponse, StatsRequest, StatsResponse, TakeOverRequest, TakeOverResponse, UpdateRequest,
+    UpdateResponse, WaitRequest, WaitResponse, WriteArchiveRequest, WriteArchiveResponse,
 };
 use agent_api::agent_ttrpc::{self, Agent};
 use async_trait::async_trait;

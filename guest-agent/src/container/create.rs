@@ -18,6 +18,7 @@ use super::launch::{Launched, LaunchedProcess, Starter};
 use super::rootfs::{Rootfs, RootfsError};
 use super::spec::{self, Additions, SpecError};
 use super::stdio::{self, Carriage, ProcessSide, Switches};
+use super::sysctls::{self, SysctlError};
 use super::user::UserError;
 use crate::helper::protocol::Confinement;
 use crate::{disks, error_chain, failure, log};
@@ -170,6 +171,8 @@ enum BundleError {
     #[error(transparent)]
     Spec(#[from] SpecError),
     #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    #[error(transparent)]
     User(#[from] UserError),
     #[error("cannot enter the root file system")]
     Root(#[source] io::Error),
@@ -188,7 +191,7 @@ impl BundleError {
             Self::Spec(_) | Self::Files(FilesError::RelativeDestination(_)) => {
                 failure::at(Phase::PHASE_REQUEST, self)
             }
-            Self::Files(_) | Self::Write(_) => failure::at(Phase::PHASE_CREATE, self),
+            Self::Files(_) | Self::Sysctl(_) | Self::Write(_) => failure::at(Phase::PHASE_CREATE, self),
         }
     }
 }
@@ -233,6 +236,7 @@ fn fill_bundle(
     }
     let writable = rootfs.takes_writes();
     spec::complete(&mut spec, Additions { rootfs: rootfs.path(), writable, cgroup, mounts })?;
+    sysctls::set(&sysctls::take(&mut spec))?;
     complete_process(&mut spec, rootfs.path(), request)?;
     let capabilities = spec.process_mut().as_mut().and_then(spec::take_capabilities);
     let seccomp = request.seccomp.as_ref().map(|filter| write_filter(dir, filter)).transpose();

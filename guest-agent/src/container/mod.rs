@@ -20,6 +20,7 @@ mod rootfs;
 mod spec;
 mod stats;
 mod stdio;
+mod sysctls;
 mod take_over;
 mod terminal;
 pub mod user;

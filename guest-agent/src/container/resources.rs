@@ -152,17 +152,29 @@ mod tests {
     #[test]
     fn what_is_absent_stays_and_what_is_negative_is_unlimited() {
         assert!(of("{}").unwrap().is_empty());
-        assert!(of(r#"{"memory": {"limit": 0}, "cpu": {"shares": 0, "quota": 0}, "pids": {"limit": 0}}"#).unwrap().is_empty());
+        assert!(
+            of(r#"{"memory": {"limit": 0}, "cpu": {"shares": 0, "quota": 0}, "pids": {"limit": 0}}"#)
+                .unwrap()
+                .is_empty()
+        );
         assert_eq!(of(r#"{"memory": {"limit": -1}}"#).unwrap(), ["memory.max max", "memory.swap.max max"]);
         assert_eq!(of(r#"{"memory": {"swap": -1}}"#).unwrap(), ["memory.swap.max max"]);
-        assert_eq!(of(r#"{"memory": {"limit": 5, "swap": 5}}"#).unwrap(), ["memory.max 5", "memory.swap.max 0"]);
+        assert_eq!(
+            of(r#"{"memory": {"limit": 5, "swap": 5}}"#).unwrap(),
+            ["memory.max 5", "memory.swap.max 0"]
+        );
         assert_eq!(of(r#"{"cpu": {"period": 50000}}"#).unwrap(), ["cpu.max 30000 50000"]);
-        assert_eq!(of(r#"{"cpu": {"quota": -1}, "pids": {"limit": -1}}"#).unwrap(), ["cpu.max max", "pids.max max"]);
+        assert_eq!(
+            of(r#"{"cpu": {"quota": -1}, "pids": {"limit": -1}}"#).unwrap(),
+            ["cpu.max max", "pids.max max"]
+        );
     }
 
     #[test]
     fn weights_keep_the_ends_of_shares() {
-        for (shares, expected) in [(1, "1"), (2, "1"), (22_000, "1204"), (262_144, "10000"), (u64::MAX, "10000")] {
+        for (shares, expected) in
+            [(1, "1"), (2, "1"), (22_000, "1204"), (262_144, "10000"), (u64::MAX, "10000")]
+        {
             assert_eq!(weight(shares).as_deref(), Some(expected), "{shares}");
         }
     }

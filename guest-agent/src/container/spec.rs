@@ -92,7 +92,8 @@ pub(super) fn complete(spec: &mut Spec, additions: Additions<'_>) -> Result<(), 
 }
 
 fn has_own_name(spec: &Spec) -> bool {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let namespaces =
+        spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Uts)
 }
 

@@ -46,7 +46,11 @@ fn what_cannot_be_started_is_told_and_leaves_nothing() {
     with_each(|script| {
         let missing = sh(&script("run --rm $busybox missing /no/such/program"));
         assert_ne!(missing.code, 0);
-        assert!(missing.stderr.contains("executable file not found") || missing.stderr.contains("no such file"), "{}", missing.stderr);
+        assert!(
+            missing.stderr.contains("executable file not found") || missing.stderr.contains("no such file"),
+            "{}",
+            missing.stderr
+        );
         let host_network = sh(&script("run --rm --net-host $busybox hosts true"));
         assert!(host_network.stderr.contains("network"), "{}", host_network.stderr);
         let socket = "run --rm --mount type=bind,src=/run/containerd/containerd.sock,dst=/sock,options=rbind $busybox socket true";
@@ -59,7 +63,9 @@ fn what_cannot_be_started_is_told_and_leaves_nothing() {
 #[test]
 fn a_task_is_listed_entered_paused_and_killed() {
     with_each(|script| {
-        output(&script("run -d $busybox task sh -c 'echo up; trap \"exit 7\" TERM; while :; do sleep 0.1; done'"));
+        output(&script(
+            "run -d $busybox task sh -c 'echo up; trap \"exit 7\" TERM; while :; do sleep 0.1; done'",
+        ));
         let listed = output(&script("$ctr task ls | grep ^task"));
         assert!(listed.ends_with("RUNNING"), "{listed}");
         assert_eq!(output(&script("$ctr task exec --exec-id e1 task echo inside")), "inside");
@@ -70,7 +76,9 @@ fn a_task_is_listed_entered_paused_and_killed() {
         assert!(output(&script("$ctr task ps task")).lines().count() >= 2);
         let metrics = output(&script("$ctr task metrics task"));
         assert!(metrics.contains("memory"), "{metrics}");
-        output(&script("$ctr task kill -s TERM task; while $ctr task ls | grep -q 'task.*RUNNING'; do sleep 0.1; done"));
+        output(&script(
+            "$ctr task kill -s TERM task; while $ctr task ls | grep -q 'task.*RUNNING'; do sleep 0.1; done",
+        ));
         let deleted = sh(&script("$ctr task delete task"));
         assert_eq!(deleted.code, 7, "{}", deleted.stderr);
         output(&script("$ctr container rm task"));
@@ -86,7 +94,8 @@ fn events_come_once_and_in_order() {
         let mut events = events;
         while topics.last().map(String::as_str) != Some("/tasks/delete") {
             let line = events.line();
-            topics.extend(line.split_whitespace().find(|word| word.starts_with("/tasks/")).map(str::to_owned));
+            topics
+                .extend(line.split_whitespace().find(|word| word.starts_with("/tasks/")).map(str::to_owned));
         }
         assert_eq!(topics, ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]);
     });

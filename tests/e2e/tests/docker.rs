@@ -19,7 +19,12 @@ fn docker_run_and_its_kin() {
     assert_eq!(sh("docker run --rm --runtime bulkhead busybox no-such-program").code, 127);
     assert_eq!(sh("docker run --rm --runtime bulkhead busybox /etc/passwd").code, 126);
     assert_eq!(output("echo in | docker run -i --rm --runtime bulkhead busybox cat"), "in");
-    assert_eq!(output("docker run --rm --runtime bulkhead -u 5:6 -w /tmp -e A=b busybox sh -c 'id -u; pwd; echo $A'"), "5\n/tmp\nb");
+    assert_eq!(
+        output(
+            "docker run --rm --runtime bulkhead -u 5:6 -w /tmp -e A=b busybox sh -c 'id -u; pwd; echo $A'"
+        ),
+        "5\n/tmp\nb"
+    );
     let host = sh("docker run --rm --runtime bulkhead --network host busybox true");
     assert!(host.code != 0 && host.stderr.contains("network"), "{}", host.stderr);
     assert_eq!(output("docker run --rm --runtime bulkhead --network none busybox ls /sys/class/net"), "lo");
@@ -28,8 +33,10 @@ fn docker_run_and_its_kin() {
 #[test]
 fn a_docker_container_lives_and_is_looked_into() {
     let _engine = engine();
-    output("docker run -d --name web --runtime bulkhead -p 8080:80 busybox sh -c \
-        'mkdir -p /www; echo page > /www/index.html; echo started; exec httpd -f -h /www -p 80'");
+    output(
+        "docker run -d --name web --runtime bulkhead -p 8080:80 busybox sh -c \
+        'mkdir -p /www; echo page > /www/index.html; echo started; exec httpd -f -h /www -p 80'",
+    );
     output("for i in $(seq 100); do curl -sf http://127.0.0.1:8080/ && exit; sleep 0.2; done; exit 1");
     // From outside: another network namespace, with this machine as its router.
     let outside = r#"
@@ -44,15 +51,30 @@ fn a_docker_container_lives_and_is_looked_into() {
     terminal.run(&["docker", "exec", "-it", "web", "sh", "-c", "stty size; tty; exit 3"]);
     terminal.expect("30 100\r\n");
     assert_eq!(terminal.wait(), 3);
-    assert_eq!(output("echo copied > /tmp/copied; docker cp -q /tmp/copied web:/www/copied; sleep 1.5; curl -s http://127.0.0.1:8080/copied"), "copied");
+    assert_eq!(
+        output(
+            "echo copied > /tmp/copied; docker cp -q /tmp/copied web:/www/copied; sleep 1.5; curl -s http://127.0.0.1:8080/copied"
+        ),
+        "copied"
+    );
     assert_eq!(output("docker cp -q web:/www/index.html /tmp/page; cat /tmp/page"), "page");
     assert!(output("docker stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' web").contains("MiB"));
     assert!(output("docker top web").lines().count() >= 2);
     output("docker pause web && docker unpause web");
-    assert_eq!(output("docker commit web committed >/dev/null; docker run --rm --runtime bulkhead committed cat /www/copied"), "copied");
+    assert_eq!(
+        output(
+            "docker commit web committed >/dev/null; docker run --rm --runtime bulkhead committed cat /www/copied"
+        ),
+        "copied"
+    );
     output("docker stop -t 3 web");
     assert_eq!(output("docker inspect -f '{{.State.Status}}' web"), "exited");
-    assert_eq!(output("docker start web >/dev/null; docker inspect -f '{{.State.Status}}' web; docker rm -f web >/dev/null"), "running");
+    assert_eq!(
+        output(
+            "docker start web >/dev/null; docker inspect -f '{{.State.Status}}' web; docker rm -f web >/dev/null"
+        ),
+        "running"
+    );
 }
 
 #[test]

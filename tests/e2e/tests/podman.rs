@@ -26,14 +26,26 @@ fn podman_run_and_its_kin() {
 #[test]
 fn a_podman_container_lives_and_is_looked_into() {
     podman_images();
-    output(&podman("run -d --name web -p 8081:80 busybox sh -c 'mkdir -p /www; echo page > /www/index.html; echo started; exec httpd -f -h /www -p 80'"));
+    output(&podman(
+        "run -d --name web -p 8081:80 busybox sh -c 'mkdir -p /www; echo page > /www/index.html; echo started; exec httpd -f -h /www -p 80'",
+    ));
     output("for i in $(seq 100); do curl -sf http://127.0.0.1:8081/ && exit; sleep 0.2; done; exit 1");
     assert_eq!(output(&podman("logs web")), "started");
     assert_eq!(output(&podman("exec web cat /www/index.html")), "page");
     assert_eq!(sh(&podman("exec web sh -c 'exit 5'")).code, 5);
     let runtime = output("command -v bulkhead-oci");
     let mut terminal = Terminal::new(30, 100);
-    terminal.run(&["podman", "--runtime", &runtime, "exec", "-it", "web", "sh", "-c", "stty size; tty; exit 3"]);
+    terminal.run(&[
+        "podman",
+        "--runtime",
+        &runtime,
+        "exec",
+        "-it",
+        "web",
+        "sh",
+        "-c",
+        "stty size; tty; exit 3",
+    ]);
     terminal.expect("30 100\r\n");
     assert_eq!(terminal.wait(), 3);
     output(&podman("pause web"));

@@ -1,6 +1,7 @@
 //! Against the kernel, in a network namespace of each test's own, with dummy devices in the place of virtio's.
 
 use agent_api::agent::{self, SetNetworkRequest};
+use futures_util::StreamExt;
 use rtnetlink::LinkDummy;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -96,7 +97,10 @@ async fn assert_is(kernel: &Kernel, devices: &[u32], wanted: &Wanted) {
     let index = |name: &str| links.values().find(|link| link.name == name).unwrap().index;
     for interface in &wanted.interfaces {
         let link = &links[&devices[interface.device]];
-        assert_eq!((&link.name, link.mac.as_slice(), link.mtu), (&interface.name, &interface.mac[..], interface.mtu));
+        assert_eq!(
+            (&link.name, link.mac.as_slice(), link.mtu),
+            (&interface.name, &interface.mac[..], interface.mtu)
+        );
         assert!(link.is_up);
         assert_eq!(link.addresses.len(), interface.addresses.len(), "{link:?}");
         assert!(interface.addresses.iter().all(|address| link.addresses.contains(address)), "{link:?}");
@@ -139,6 +143,8 @@ fn a_network_becomes_what_is_wanted_and_is_left_alone_then() {
         tokio::task::yield_now().await;
         assert!(told.try_recv().is_err());
         assert_is(&kernel, &devices, &wanted).await;
+        kernel.become_what(&Wanted::of(&SetNetworkRequest::default()).unwrap(), &devices).await.unwrap();
+        assert!(told.next().await.is_some());
     });
 }
 
@@ -188,6 +194,9 @@ fn what_the_kernel_refuses_is_named() {
         let mut request = pod();
         request.routes = vec![route("eth0", &[], 0, &[10, 77, 0, 1])];
         let error = kernel.become_what(&Wanted::of(&request).unwrap(), &devices).await.unwrap_err();
-        assert_eq!(error.to_string(), "cannot add the route by default via 10.77.0.1 over the interface \"eth0\"");
+        assert_eq!(
+            error.to_string(),
+            "cannot add the route by default via 10.77.0.1 over the interface \"eth0\""
+        );
     });
 }
