@@ -10,10 +10,9 @@ use agent_api::agent::{
     PrepareRequest, PrepareResponse, ProcessesRequest, ProcessesResponse, ReadArchiveRequest,
     ReadArchiveResponse, RemoveContainerRequest, RemoveContainerResponse, ResizeTerminalRequest,
     ResizeTerminalResponse, ResumeRequest, ResumeResponse, SetNetworkRequest, SetNetworkResponse,
-    SignalRequest, SignalResponse,
-    StartContainerRequest, StartContainerResponse, StatPathRequest, StatPathResponse, StatsRequest,
-    StatsResponse, TakeOverRequest, TakeOverResponse, WaitRequest, WaitResponse, WriteArchiveRequest,
-    WriteArchiveResponse,
+    SignalRequest, SignalResponse, StartContainerRequest, StartContainerResponse, StatPathRequest,
+    StatPathResponse, StatsRequest, StatsResponse, TakeOverRequest, TakeOverResponse, UpdateRequest,
+    UpdateResponse, WaitRequest, WaitResponse, WriteArchiveRequest, WriteArchiveResponse,
 };
 use agent_api::agent_ttrpc::{self, Agent};
 use async_trait::async_trait;
@@ -163,6 +162,11 @@ impl Agent for Service {
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> Result<ResumeResponse> {
         self.containers.resume(&request.container_id).await.map_err(call_status)?;
         Ok(ResumeResponse::default())
+    }
+
+    async fn update(&self, _: &TtrpcContext, request: UpdateRequest) -> Result<UpdateResponse> {
+        self.containers.update(request).await.map_err(call_status)?;
+        Ok(UpdateResponse::default())
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> Result<StatsResponse> {

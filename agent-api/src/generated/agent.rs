@@ -4908,6 +4908,8 @@ pub struct StatsResponse {
     pub pids: ::protobuf::MessageField<PidStats>,
     // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsResponse.io)
     pub io: ::protobuf::MessageField<IoStats>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.StatsResponse.memory_stat)
+    pub memory_stat: ::std::collections::HashMap<::std::string::String, u64>,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.StatsResponse.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -4959,6 +4961,21 @@ impl ::protobuf::Message for StatsResponse {
                 66 => {
                     ::protobuf::rt::read_singular_message_into_field(is, &mut self.io)?;
                 },
+                74 => {
+                    let len = is.read_raw_varint32()?;
+                    let old_limit = is.push_limit(len as u64)?;
+                    let mut key = ::std::default::Default::default();
+                    let mut value = ::std::default::Default::default();
+                    while let Some(tag) = is.read_raw_tag_or_eof()? {
+                        match tag {
+                            10 => key = is.read_string()?,
+                            16 => value = is.read_uint64()?,
+                            _ => ::protobuf::rt::skip_field_for_tag(tag, is)?,
+                        };
+                    }
+                    is.pop_limit(old_limit);
+                    self.memory_stat.insert(key, value);
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -4999,6 +5016,12 @@ impl ::protobuf::Message for StatsResponse {
             let len = v.compute_size();
             my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
         }
+        for (k, v) in &self.memory_stat {
+            let mut entry_size = 0;
+            entry_size += ::protobuf::rt::string_size(1, &k);
+            entry_size += ::protobuf::rt::uint64_size(2, *v);
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(entry_size) + entry_size
+        };
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
@@ -5029,6 +5052,15 @@ impl ::protobuf::Message for StatsResponse {
         if let Some(v) = self.io.as_ref() {
             ::protobuf::rt::write_message_field_with_cached_size(8, v, os)?;
         }
+        for (k, v) in &self.memory_stat {
+            let mut entry_size = 0;
+            entry_size += ::protobuf::rt::string_size(1, &k);
+            entry_size += ::protobuf::rt::uint64_size(2, *v);
+            os.write_raw_varint32(74)?; // Tag.
+            os.write_raw_varint32(entry_size as u32)?;
+            os.write_string(1, &k)?;
+            os.write_uint64(2, *v)?;
+        };
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
     }
@@ -5054,22 +5086,13 @@ impl ::protobuf::Message for StatsResponse {
         self.memory.clear();
         self.pids.clear();
         self.io.clear();
+        self.memory_stat.clear();
         self.special_fields.clear();
     }
 
     fn default_instance() -> &'static StatsResponse {
-        static instance: StatsResponse = StatsResponse {
-            at_ns: 0,
-            cpus: 0,
-            memory_total: 0,
-            memory_available: 0,
-            cpu: ::protobuf::MessageField::none(),
-            memory: ::protobuf::MessageField::none(),
-            pids: ::protobuf::MessageField::none(),
-            io: ::protobuf::MessageField::none(),
-            special_fields: ::protobuf::SpecialFields::new(),
-        };
-        &instance
+        static instance: ::protobuf::rt::Lazy<StatsResponse> = ::protobuf::rt::Lazy::new();
+        instance.get(StatsResponse::new)
     }
 }
 
@@ -5246,6 +5269,12 @@ pub struct MemoryStats {
     pub inactive_file: u64,
     // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.oom_kills)
     pub oom_kills: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.events)
+    pub events: ::protobuf::MessageField<MemoryEvents>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.swap_current)
+    pub swap_current: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryStats.swap_limit)
+    pub swap_limit: ::std::option::Option<u64>,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.MemoryStats.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -5294,6 +5323,15 @@ impl ::protobuf::Message for MemoryStats {
                 56 => {
                     self.oom_kills = is.read_uint64()?;
                 },
+                66 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.events)?;
+                },
+                72 => {
+                    self.swap_current = is.read_uint64()?;
+                },
+                80 => {
+                    self.swap_limit = ::std::option::Option::Some(is.read_uint64()?);
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -5327,6 +5365,16 @@ impl ::protobuf::Message for MemoryStats {
         if self.oom_kills != 0 {
             my_size += ::protobuf::rt::uint64_size(7, self.oom_kills);
         }
+        if let Some(v) = self.events.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
+        if self.swap_current != 0 {
+            my_size += ::protobuf::rt::uint64_size(9, self.swap_current);
+        }
+        if let Some(v) = self.swap_limit {
+            my_size += ::protobuf::rt::uint64_size(10, v);
+        }
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
@@ -5354,6 +5402,15 @@ impl ::protobuf::Message for MemoryStats {
         if self.oom_kills != 0 {
             os.write_uint64(7, self.oom_kills)?;
         }
+        if let Some(v) = self.events.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(8, v, os)?;
+        }
+        if self.swap_current != 0 {
+            os.write_uint64(9, self.swap_current)?;
+        }
+        if let Some(v) = self.swap_limit {
+            os.write_uint64(10, v)?;
+        }
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
     }
@@ -5378,6 +5435,9 @@ impl ::protobuf::Message for MemoryStats {
         self.file = 0;
         self.inactive_file = 0;
         self.oom_kills = 0;
+        self.events.clear();
+        self.swap_current = 0;
+        self.swap_limit = ::std::option::Option::None;
         self.special_fields.clear();
     }
 
@@ -5390,6 +5450,151 @@ impl ::protobuf::Message for MemoryStats {
             file: 0,
             inactive_file: 0,
             oom_kills: 0,
+            events: ::protobuf::MessageField::none(),
+            swap_current: 0,
+            swap_limit: ::std::option::Option::None,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.MemoryEvents)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct MemoryEvents {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryEvents.low)
+    pub low: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryEvents.high)
+    pub high: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryEvents.max)
+    pub max: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryEvents.oom)
+    pub oom: u64,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.MemoryEvents.oom_kill)
+    pub oom_kill: u64,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.MemoryEvents.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a MemoryEvents {
+    fn default() -> &'a MemoryEvents {
+        <MemoryEvents as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl MemoryEvents {
+    pub fn new() -> MemoryEvents {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for MemoryEvents {
+    const NAME: &'static str = "MemoryEvents";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.low = is.read_uint64()?;
+                },
+                16 => {
+                    self.high = is.read_uint64()?;
+                },
+                24 => {
+                    self.max = is.read_uint64()?;
+                },
+                32 => {
+                    self.oom = is.read_uint64()?;
+                },
+                40 => {
+                    self.oom_kill = is.read_uint64()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.low != 0 {
+            my_size += ::protobuf::rt::uint64_size(1, self.low);
+        }
+        if self.high != 0 {
+            my_size += ::protobuf::rt::uint64_size(2, self.high);
+        }
+        if self.max != 0 {
+            my_size += ::protobuf::rt::uint64_size(3, self.max);
+        }
+        if self.oom != 0 {
+            my_size += ::protobuf::rt::uint64_size(4, self.oom);
+        }
+        if self.oom_kill != 0 {
+            my_size += ::protobuf::rt::uint64_size(5, self.oom_kill);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.low != 0 {
+            os.write_uint64(1, self.low)?;
+        }
+        if self.high != 0 {
+            os.write_uint64(2, self.high)?;
+        }
+        if self.max != 0 {
+            os.write_uint64(3, self.max)?;
+        }
+        if self.oom != 0 {
+            os.write_uint64(4, self.oom)?;
+        }
+        if self.oom_kill != 0 {
+            os.write_uint64(5, self.oom_kill)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> MemoryEvents {
+        MemoryEvents::new()
+    }
+
+    fn clear(&mut self) {
+        self.low = 0;
+        self.high = 0;
+        self.max = 0;
+        self.oom = 0;
+        self.oom_kill = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static MemoryEvents {
+        static instance: MemoryEvents = MemoryEvents {
+            low: 0,
+            high: 0,
+            max: 0,
+            oom: 0,
+            oom_kill: 0,
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance

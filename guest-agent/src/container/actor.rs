@@ -349,11 +349,11 @@ impl Actor {
         Ok(())
     }
 
-    /// Tells of kills for want of memory since it last did.
+    /// Tells of each kill for want of memory since it last did.
     async fn tell_memory_kills(&mut self) {
         let kills = self.cgroup.memory_kills();
-        if kills > self.memory_kills {
-            self.memory_kills = kills;
+        while self.memory_kills < kills {
+            self.memory_kills += 1;
             self.environment.events.out_of_memory(&self.id).await;
         }
     }

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use agent_api::agent::{
     ChangesRequest, ExportRequest, PathStat, ProcessesResponse, ReadArchiveRequest, StatsResponse,
-    WriteArchiveRequest,
+    UpdateRequest, WriteArchiveRequest,
 };
 use rustix::net::{Shutdown, shutdown};
 use tokio::task::spawn_blocking;
@@ -17,7 +17,7 @@ use super::actor::Command;
 use super::archive::{self, ArchiveError, Options};
 use super::cgroup::CgroupError;
 use super::view::View;
-use super::{CallError, Containers, processes, stats};
+use super::{CallError, Containers, processes, resources, stats};
 use crate::error_chain;
 
 impl Containers {
@@ -36,6 +36,12 @@ impl Containers {
             return Err(CallError::WrongState("the container is not paused".to_owned()));
         }
         Ok(cgroup.thaw()?)
+    }
+
+    /// Changes what a container may use.
+    pub async fn update(&self, request: UpdateRequest) -> Result<(), CallError> {
+        let cgroup = self.ask(&request.container_id, |reply| Command::Cgroup { reply }).await?;
+        blocking(move || Ok(resources::update(&cgroup, &request.resources_json)?)).await
     }
 
     pub async fn stats(&self, id: &str) -> Result<StatsResponse, CallError> {

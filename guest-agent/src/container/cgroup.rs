@@ -148,6 +148,16 @@ impl Cgroup {
             .map_err(|source| self.error("freeze or thaw it", source))
     }
 
+    /// Whether the kernel has this file for it.
+    pub(super) fn has(&self, file: &str) -> bool {
+        self.path.join(file).exists()
+    }
+
+    /// Sets one of its files.
+    pub(super) fn set(&self, file: &str, value: &str) -> Result<(), CgroupError> {
+        fs::write(self.path.join(file), value).map_err(|source| self.error("change its limits", source))
+    }
+
     /// One of its files, whole.
     pub(super) fn read(&self, file: &str) -> Result<String, CgroupError> {
         fs::read_to_string(self.path.join(file)).map_err(|source| self.error("read its state", source))

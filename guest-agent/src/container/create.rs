@@ -18,6 +18,7 @@ use super::launch::{Launched, LaunchedProcess, Starter};
 use super::rootfs::{Rootfs, RootfsError};
 use super::spec::{self, Additions, SpecError};
 use super::stdio::{self, Carriage, ProcessSide, Switches};
+use super::sysctls::{self, SysctlError};
 use super::user::UserError;
 use crate::helper::protocol::Confinement;
 use crate::{disks, error_chain, failure, log};
@@ -124,17 +125,14 @@ pub(super) async fn mount(
 async fn find_disks(rootfs: Option<&agent::Rootfs>) -> Result<(), Failure> {
     let Some(rootfs) = rootfs else { return Ok(()) };
     let scratch = Some(&rootfs.scratch).filter(|serial| !serial.is_empty());
-    let serials: Vec<_> = rootfs.layers.iter().chain(scratch).cloned().collect();
+    let only = rootfs.disk.as_ref().map(|disk| &disk.serial);
+    let serials: Vec<_> = rootfs.layers.iter().chain(scratch).chain(only).cloned().collect();
     disks::attach(&serials).await.map_err(|error| failure::at(Phase::PHASE_DISKS, &error))
 }
 
 fn mount_rootfs(dir: &Path, disks: &agent::Rootfs) -> Result<Rootfs, BundleError> {
     fs::create_dir_all(dir).map_err(BundleError::Write)?;
-    if !disks.share.is_empty() {
-        return Ok(Rootfs::of_share(dir, &disks.share)?);
-    }
-    let scratch = Some(disks.scratch.as_str()).filter(|serial| !serial.is_empty());
-    Ok(Rootfs::mount(dir, &disks.layers, scratch)?)
+    Ok(Rootfs::mount(dir, disks)?)
 }
 
 /// Takes a container's mounts and files away; what cannot be is logged.
@@ -173,6 +171,8 @@ enum BundleError {
     #[error(transparent)]
     Spec(#[from] SpecError),
     #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    #[error(transparent)]
     User(#[from] UserError),
     #[error("cannot enter the root file system")]
     Root(#[source] io::Error),
@@ -191,7 +191,7 @@ impl BundleError {
             Self::Spec(_) | Self::Files(FilesError::RelativeDestination(_)) => {
                 failure::at(Phase::PHASE_REQUEST, self)
             }
-            Self::Files(_) | Self::Write(_) => failure::at(Phase::PHASE_CREATE, self),
+            Self::Files(_) | Self::Sysctl(_) | Self::Write(_) => failure::at(Phase::PHASE_CREATE, self),
         }
     }
 }
@@ -234,8 +234,9 @@ fn fill_bundle(
     if request.init {
         mounts.push(init::mount()?);
     }
-    let writable = !disks.scratch.is_empty() || !(disks.share.is_empty() || disks.read_only);
+    let writable = rootfs.takes_writes();
     spec::complete(&mut spec, Additions { rootfs: rootfs.path(), writable, cgroup, mounts })?;
+    sysctls::set(&sysctls::take(&mut spec))?;
     complete_process(&mut spec, rootfs.path(), request)?;
     let capabilities = spec.process_mut().as_mut().and_then(spec::take_capabilities);
     let seccomp = request.seccomp.as_ref().map(|filter| write_filter(dir, filter)).transpose();

@@ -1,11 +1,13 @@
-//! A container's root file system: EROFS layers, lowest first, and an ext4 disk that takes the writes.
+//! A container's root file system: EROFS layers, lowest first, and an ext4 disk that takes the writes; or a directory of the
+//! host's; or a disk with a file system of any kind.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use agent_api::agent;
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -30,6 +32,8 @@ pub(super) enum RootfsError {
     NoLayers,
     #[error("{0:?} is no share's name")]
     ShareName(String),
+    #[error("a container's root cannot be of the file system {0:?}")]
+    FileSystem(String),
     #[error("cannot make {}", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("cannot mount {what}")]
@@ -42,6 +46,7 @@ pub(super) struct Rootfs {
     /// The layers, lowest first, and the directory of the writable disk that takes what is written over them.
     lower_dirs: Vec<PathBuf>,
     upper: PathBuf,
+    takes_writes: bool,
     /// In the order they were made.
     mounted: Vec<PathBuf>,
 }
@@ -50,49 +55,105 @@ impl Rootfs {
     /// A directory in the place of one.
     #[cfg(test)]
     pub(super) fn pretended(path: &Path) -> Self {
-        Self { root: path.to_owned(), lower_dirs: Vec::new(), upper: path.to_owned(), mounted: Vec::new() }
+        Self {
+            root: path.to_owned(),
+            lower_dirs: Vec::new(),
+            upper: path.to_owned(),
+            takes_writes: true,
+            mounted: Vec::new(),
+        }
     }
 
-    /// Mounts the disks with these serials below `dir`. Without a scratch disk, the root file system takes
-    /// mount points and nothing more.
-    pub(super) fn mount(dir: &Path, layers: &[String], scratch: Option<&str>) -> Result<Self, RootfsError> {
-        let writes = dir.join("scratch");
-        let (root, upper) = (dir.join("rootfs"), writes.join("upper"));
-        let mut rootfs = Self { root, lower_dirs: Vec::new(), upper, mounted: Vec::new() };
-        for (index, serial) in layers.iter().enumerate() {
-            let at = dir.join("layers").join(index.to_string());
-            rootfs.mount_image(serial, &at)?;
-            rootfs.lower_dirs.push(at);
+    /// Mounts what a container's root is of below `dir`. One that takes no writes takes mount points and nothing more.
+    pub(super) fn mount(dir: &Path, wanted: &agent::Rootfs) -> Result<Self, RootfsError> {
+        let (root, upper) = (dir.join("rootfs"), dir.join("scratch/upper"));
+        let mut rootfs =
+            Self { root, lower_dirs: Vec::new(), upper, takes_writes: false, mounted: Vec::new() };
+        match (&wanted.share, wanted.disk.as_ref()) {
+            (share, _) if !share.is_empty() => rootfs.mount_share(dir, share, wanted.read_only)?,
+            (_, Some(disk)) => rootfs.mount_only_disk(dir, disk, wanted.read_only)?,
+            _ => rootfs.mount_layers(dir, wanted)?,
         }
-        if rootfs.lower_dirs.is_empty() {
+        Ok(rootfs)
+    }
+
+    fn mount_layers(&mut self, dir: &Path, wanted: &agent::Rootfs) -> Result<(), RootfsError> {
+        for (index, serial) in wanted.layers.iter().enumerate() {
+            let at = dir.join("layers").join(index.to_string());
+            self.mount_image(serial, &at)?;
+            self.lower_dirs.push(at);
+        }
+        if self.lower_dirs.is_empty() {
             return Err(RootfsError::NoLayers);
         }
-        match scratch {
-            Some(serial) => {
-                rootfs.mount_disk(serial, &writes, "ext4", MountFlags::empty(), Some(WRITABLE_DISK))?;
-            }
-            None => rootfs.mount_tmpfs(&writes)?,
+        let writes = dir.join("scratch");
+        if wanted.scratch.is_empty() {
+            return self.mount_for_mount_points(&writes);
         }
-        rootfs.mount_overlay(&writes)?;
-        Ok(rootfs)
+        self.mount_disk(&wanted.scratch, &writes, "ext4", MountFlags::empty(), Some(WRITABLE_DISK))?;
+        self.takes_writes = true;
+        self.mount_overlay(&writes)
     }
 
     /// Takes the host's directory of this name.
-    pub(super) fn of_share(dir: &Path, name: &str) -> Result<Self, RootfsError> {
-        let mut rootfs = Self {
-            root: dir.join("rootfs"),
-            lower_dirs: Vec::new(),
-            upper: PathBuf::new(),
-            mounted: Vec::new(),
-        };
+    fn mount_share(&mut self, dir: &Path, name: &str, read_only: bool) -> Result<(), RootfsError> {
         if !is_component(name) {
             return Err(RootfsError::ShareName(name.to_owned()));
         }
-        create_dir(&rootfs.root)?;
-        mount_bind_recursive(Path::new(shares::DIRECTORY).join(name), &rootfs.root)
+        let at = self.place_of_only_part(dir, read_only);
+        create_dir(&at)?;
+        mount_bind_recursive(Path::new(shares::DIRECTORY).join(name), &at)
             .map_err(|error| cannot_mount(format!("share {name}"), error.into()))?;
-        rootfs.mounted.push(rootfs.root.clone());
-        Ok(rootfs)
+        self.mounted.push(at);
+        self.finish_only_part(dir)
+    }
+
+    /// Takes a disk as it is.
+    fn mount_only_disk(
+        &mut self,
+        dir: &Path,
+        disk: &agent::DiskRoot,
+        read_only: bool,
+    ) -> Result<(), RootfsError> {
+        let file_system = disk.file_system.as_str();
+        let takes_writes = match file_system {
+            "ext4" | "xfs" => !read_only,
+            "erofs" => false,
+            _ => return Err(RootfsError::FileSystem(disk.file_system.clone())),
+        };
+        let options = CString::new(disk.options.as_str())
+            .map_err(|error| cannot_mount(format!("disk {:?}", disk.serial), error.into()))?;
+        let flags = if takes_writes { MountFlags::empty() } else { MountFlags::RDONLY };
+        let at = self.place_of_only_part(dir, !takes_writes);
+        self.mount_disk(&disk.serial, &at, file_system, flags, Some(&options))?;
+        self.finish_only_part(dir)
+    }
+
+    /// Where what is all of the root goes: in its place, or below an overlay that takes the mount points.
+    fn place_of_only_part(&mut self, dir: &Path, read_only: bool) -> PathBuf {
+        self.takes_writes = !read_only;
+        if self.takes_writes {
+            // It has one side, which is compared where it comes from.
+            self.upper = PathBuf::new();
+            return self.root.clone();
+        }
+        let lower = dir.join("lower");
+        self.lower_dirs.push(lower.clone());
+        lower
+    }
+
+    fn finish_only_part(&mut self, dir: &Path) -> Result<(), RootfsError> {
+        if self.takes_writes { Ok(()) } else { self.mount_for_mount_points(&dir.join("scratch")) }
+    }
+
+    fn mount_for_mount_points(&mut self, at: &Path) -> Result<(), RootfsError> {
+        self.mount_tmpfs(at)?;
+        self.mount_overlay(at)
+    }
+
+    /// Whether it takes more than mount points.
+    pub(super) fn takes_writes(&self) -> bool {
+        self.takes_writes
     }
 
     /// Where the root file system is.
@@ -102,7 +163,6 @@ impl Rootfs {
 
     /// Its two sides, to be compared.
     pub(super) fn sides(&self) -> Sides {
-        // A root that the host has is compared there.
         Sides { upper: self.upper.clone(), lower_dirs: self.lower_dirs.clone() }
     }
 

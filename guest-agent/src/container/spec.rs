@@ -78,12 +78,23 @@ pub(super) fn complete(spec: &mut Spec, additions: Additions<'_>) -> Result<(), 
             resources.set_block_io(None);
         }
     }
+    if !has_own_name(spec) {
+        // The guest's is the pod's, and has its name.
+        spec.set_hostname(None);
+        spec.set_domainname(None);
+    }
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     mounts.extend(additions.mounts);
     spec.set_mounts(Some(mounts));
     // Hooks are programs of the host.
     spec.set_hooks(None);
     Ok(())
+}
+
+fn has_own_name(spec: &Spec) -> bool {
+    let namespaces =
+        spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Uts)
 }
 
 /// Completes a process with the identity `user` names in its root, or, if that is empty, the ids it comes with.
@@ -151,6 +162,20 @@ mod tests {
         assert_eq!(spec.root().as_ref().unwrap().readonly(), Some(false));
         assert_eq!(spec.linux().as_ref().unwrap().cgroups_path().as_deref(), Some(Path::new("/bulkhead/c")));
         assert!(spec.hooks().is_none());
+    }
+
+    #[test]
+    fn a_container_without_a_name_of_its_own_does_not_set_one() {
+        let complete = |json: String| {
+            let mut spec = parse(json.as_bytes()).unwrap();
+            let (rootfs, cgroup) = (Path::new("/rootfs"), Path::new("/bulkhead/c"));
+            complete(&mut spec, Additions { rootfs, writable: true, cgroup, mounts: Vec::new() }).unwrap();
+            spec.hostname().clone()
+        };
+        let named = SPEC.replacen('{', r#"{ "hostname": "web","#, 1);
+        assert_eq!(complete(named.clone()), None);
+        let uts = r#"{ "type": "mount" }, { "type": "uts" }"#;
+        assert_eq!(complete(named.replace(r#"{ "type": "mount" }"#, uts)).as_deref(), Some("web"));
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! What a container uses, out of its cgroup's files (Linux Documentation/admin-guide/cgroup-v2.rst), and its guest
 //! as a whole.
 
+use std::collections::HashMap;
 use std::fs;
 
-use agent_api::agent::{CpuStats, IoStats, MemoryStats, PidStats, StatsResponse};
+use agent_api::agent::{CpuStats, IoStats, MemoryEvents, MemoryStats, PidStats, StatsResponse};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::cgroup::{Cgroup, CgroupError, value};
+
+/// More than any kernel has in a file.
+const MAX_KEYS: usize = 256;
 
 /// Reads all of it. A controller the kernel lacks has used nothing.
 pub(super) fn read(cgroup: &Cgroup) -> Result<StatsResponse, CgroupError> {
@@ -29,6 +33,7 @@ pub(super) fn read(cgroup: &Cgroup) -> Result<StatsResponse, CgroupError> {
         })
         .into(),
         io: Some(io_stats(&optional("io.stat"))).into(),
+        memory_stat: flat_keyed(&optional("memory.stat")),
         ..Default::default()
     })
 }
@@ -58,8 +63,30 @@ fn memory_stats(cgroup: &Cgroup) -> MemoryStats {
         file: get("file"),
         inactive_file: get("inactive_file"),
         oom_kills: cgroup.memory_kills(),
+        events: Some(memory_events(&optional("memory.events"))).into(),
+        swap_current: number(&optional("memory.swap.current")).unwrap_or(0),
+        swap_limit: number(&optional("memory.swap.max")),
         ..Default::default()
     }
+}
+
+fn memory_events(events: &str) -> MemoryEvents {
+    let get = |key: &str| value(events, key).unwrap_or(0);
+    MemoryEvents {
+        low: get("low"),
+        high: get("high"),
+        max: get("max"),
+        oom: get("oom"),
+        oom_kill: get("oom_kill"),
+        ..Default::default()
+    }
+}
+
+/// All of a flat keyed file.
+fn flat_keyed(text: &str) -> HashMap<String, u64> {
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    let numbers = pairs.filter_map(|(key, value)| Some((key.to_owned(), value.trim().parse().ok()?)));
+    numbers.take(MAX_KEYS).collect()
 }
 
 /// The sum over all devices of a nested keyed file.
@@ -106,6 +133,10 @@ mod tests {
         let io =
             io_stats("254:0 rbytes=4096 wbytes=1 rios=2 wios=3 dbytes=0 dios=0\n254:16 rbytes=1 wbytes=2\n");
         assert_eq!((io.read_bytes, io.written_bytes, io.reads, io.writes), (4097, 3, 2, 3));
+        let events = memory_events("low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\n");
+        assert_eq!((events.low, events.high, events.max, events.oom, events.oom_kill), (1, 2, 3, 4, 5));
+        let stat = flat_keyed("anon 4096\nfile 0\nodd\n");
+        assert_eq!((stat.len(), stat["anon"], stat["file"]), (2, 4096, 0));
         assert_eq!((number("max\n"), number("512\n")), (None, Some(512)));
         let info = "MemTotal:         251404 kB\nMemFree: 1 kB\nMemAvailable:     100 kB\n";
         assert_eq!(kilobytes(info, "MemTotal:"), 251_404 * 1024);
@@ -119,6 +150,7 @@ mod tests {
             prop_assert_eq!(io_stats(&largest).read_bytes, numbers[0].saturating_add(numbers[1]));
             cpu_stats(&text);
             io_stats(&text);
+            flat_keyed(&text);
             kilobytes(&text, "");
         }
     }

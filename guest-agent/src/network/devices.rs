@@ -78,9 +78,11 @@ mod tests {
         let sysfs = tempfile::tempdir().unwrap();
         let bus = sysfs.path().join("bus");
         fs::create_dir(&bus).unwrap();
-        for (slot, virtio, net) in
-            [("0000:00:0a.0", "virtio0", Some(7)), ("0000:00:09.0", "virtio10", Some(3)), ("0000:00:02.0", "virtio1", None)]
-        {
+        for (slot, virtio, net) in [
+            ("0000:00:0a.0", "virtio0", Some(7)),
+            ("0000:00:09.0", "virtio10", Some(3)),
+            ("0000:00:02.0", "virtio1", None),
+        ] {
             let device = sysfs.path().join("pci0000:00").join(slot).join(virtio);
             fs::create_dir_all(&device).unwrap();
             if let Some(index) = net {

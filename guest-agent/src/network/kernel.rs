@@ -113,7 +113,12 @@ impl Kernel {
                 self.remove_address(link, address).await?;
             }
             self.change_link(doing(), LinkUnspec::new_with_index(*index).name(UNUSED).build()).await?;
-            *link = Link { index: *index, mac: std::mem::take(&mut link.mac), mtu: link.mtu, ..Default::default() };
+            *link = Link {
+                index: *index,
+                mac: std::mem::take(&mut link.mac),
+                mtu: link.mtu,
+                ..Default::default()
+            };
         }
         Ok(())
     }

@@ -100,17 +100,20 @@ impl Wanted {
     }
 
     fn check_names(&self) -> Result<(), NetworkError> {
-        let known: HashSet<&str> =
-            self.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+        let known: HashSet<&str> = self.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         for (name, route) in &self.routes {
             if !known.contains(name.as_str()) {
-                return Err(NetworkError::Request(format!("the route {route} is over an unknown interface {name:?}")));
+                return Err(NetworkError::Request(format!(
+                    "the route {route} is over an unknown interface {name:?}"
+                )));
             }
         }
         for (name, neighbour) in &self.neighbours {
             if !known.contains(name.as_str()) {
                 let ip = neighbour.ip;
-                return Err(NetworkError::Request(format!("the neighbour {ip} is at an unknown interface {name:?}")));
+                return Err(NetworkError::Request(format!(
+                    "the neighbour {ip} is at an unknown interface {name:?}"
+                )));
             }
         }
         Ok(())
@@ -121,7 +124,9 @@ fn check_distinct(interfaces: &[Interface]) -> Result<(), NetworkError> {
     let (mut devices, mut names) = (HashSet::new(), HashSet::new());
     for Interface { device, name, .. } in interfaces {
         if !devices.insert(device) || !names.insert(name) {
-            return Err(NetworkError::Request(format!("the interface {name:?} or its device is named twice")));
+            return Err(NetworkError::Request(format!(
+                "the interface {name:?} or its device is named twice"
+            )));
         }
     }
     Ok(())
@@ -137,7 +142,8 @@ impl Interface {
         if !is_name {
             return Err(refused("the name"));
         }
-        let addresses = told.addresses.iter().map(|address| Address::of(address).ok_or_else(|| refused("an address")));
+        let addresses =
+            told.addresses.iter().map(|address| Address::of(address).ok_or_else(|| refused("an address")));
         Ok(Self {
             device: usize::try_from(told.device).map_err(|_| refused("the device"))?,
             mac: told.mac.as_slice().try_into().map_err(|_| refused("the hardware address"))?,
@@ -282,7 +288,12 @@ mod tests {
         let order: Vec<_> = wanted.routes.iter().map(|(_, route)| route.to_string()).collect();
         assert_eq!(
             order,
-            ["to 169.254.1.0/24", "by default", "to 10.0.0.0/8 via 169.254.1.2", "by default via 169.254.1.1"]
+            [
+                "to 169.254.1.0/24",
+                "by default",
+                "to 10.0.0.0/8 via 169.254.1.2",
+                "by default via 169.254.1.1"
+            ]
         );
     }
 
