@@ -104,7 +104,10 @@ fn an_installation_without_its_parts_says_which() {
         .env("XDG_RUNTIME_DIR", home.0.path())
         .output()
         .unwrap();
-    assert_refused(&output, &["bulkhead-vmm, vmlinux, initramfs not found", "./dev build"]);
+    assert_refused(
+        &output,
+        &["bulkhead-vmm, bulkhead-file-server, vmlinux, initramfs not found", "./dev build"],
+    );
 }
 
 #[test]

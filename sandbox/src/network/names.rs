@@ -28,7 +28,7 @@ const QUESTIONS: usize = 16;
 /// As long as resolvers wait for one try (resolv.conf(5), `timeout`), and what Docker's takes to try another.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A message's id and flags (RFC 1035 §4.1.1).
+/// A message of nothing but its header, in bytes (RFC 1035 §4.1.1).
 const SHORTEST: usize = 12;
 
 /// Answers the streams from a thread in the namespace, until the VMM is gone.

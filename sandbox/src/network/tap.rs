@@ -21,6 +21,8 @@ const ETH_P_ALL: u16 = 3;
 /// Where filters of the ingress qdisc hang (tc(8): `ffff:`).
 const INGRESS: TcHandle = TcHandle { major: 0xffff, minor: 0 };
 
+const REDIRECT: &str = "redirect an interface's packets";
+
 pub(super) fn is_ours(interface: &str) -> bool {
     interface.starts_with("tap") && interface.ends_with("_bh")
 }
@@ -56,8 +58,6 @@ async fn redirect(netlink: &Handle, from: u32, to: u32) -> Result<(), NetworkErr
     let filter = filters.add().parent(INGRESS.into()).priority(1).protocol(ETH_P_ALL.to_be());
     filter.redirect(to).map_err(failed)?.execute().await.map_err(failed)
 }
-
-const REDIRECT: &str = "redirect an interface's packets";
 
 async fn index_of(netlink: &Handle, name: &str) -> Result<u32, NetworkError> {
     let mut links = netlink.link().get().match_name(name.to_owned()).execute();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use futures_util::TryStreamExt;
@@ -181,4 +182,27 @@ async fn add(netlink: &Handle, name: &str) {
 async fn index(netlink: &Handle, name: &str) -> u32 {
     let found = netlink.link().get().match_name(name.to_owned()).execute().try_next().await;
     found.unwrap().unwrap().header.index
+}
+
+#[tokio::test]
+async fn a_sandbox_is_in_a_cgroup_of_its_own_below_the_one_of_its_pod() {
+    let host = Host::new();
+    file_server::install(&host);
+    let pod = format!("/bulkhead-test-{}", std::process::id());
+    let config = SandboxConfig {
+        cgroup_parent: Some(PathBuf::from(&pod).join("burstable")),
+        shares: true,
+        ..host.config("limited")
+    };
+    let sandbox = launch(&host, config).await;
+    let Some(cgroup) = sandbox.record().cgroup.clone() else { return };
+    assert!(cgroup.ends_with(format!("{}/burstable/limited0123", &pod[1..])), "{}", cgroup.display());
+    for process in [sandbox.vmm_pid(), sandbox.record().file_server.unwrap().pid] {
+        let its = std::fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap();
+        assert!(its.lines().any(|line| line.ends_with("/burstable/limited0123")), "{its}");
+    }
+    sandbox.stop().await;
+    let pod = Path::new("/sys/fs/cgroup").join(&pod[1..]);
+    std::fs::remove_dir(pod.join("burstable")).unwrap();
+    std::fs::remove_dir(pod).unwrap();
 }
