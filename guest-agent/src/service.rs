@@ -47,6 +47,7 @@ impl Agent for Service {
 
     async fn prepare(&self, _: &TtrpcContext, _: PrepareRequest) -> Result<PrepareResponse> {
         disks::prepare().await.map_err(|error| disk_status(&error))?;
+        network::park().await.map_err(|error| status(Code::INTERNAL, &error))?;
         Ok(PrepareResponse::default())
     }
 

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The kernel's index of each device's interface. Has it look at the bus if there are fewer devices than are wanted.
 pub(super) async fn find(wanted: &Wanted) -> Result<Vec<u32>, NetworkError> {
-    let found = list(Path::new(VIRTIO_DEVICES)).map_err(NetworkError::Sysfs)?;
+    let found = list_all()?;
     if missing(wanted, &found).is_none() {
         return Ok(found);
     }
@@ -27,7 +27,7 @@ pub(super) async fn find(wanted: &Wanted) -> Result<Vec<u32>, NetworkError> {
     disks::look().await?;
     let appear = async {
         loop {
-            let found = list(Path::new(VIRTIO_DEVICES)).map_err(NetworkError::Sysfs)?;
+            let found = list_all()?;
             if missing(wanted, &found).is_none() {
                 return Ok(found);
             }
@@ -37,8 +37,13 @@ pub(super) async fn find(wanted: &Wanted) -> Result<Vec<u32>, NetworkError> {
     if let Ok(found) = timeout(PATIENCE, appear).await {
         return found;
     }
-    let found = list(Path::new(VIRTIO_DEVICES)).map_err(NetworkError::Sysfs)?;
+    let found = list_all()?;
     missing(wanted, &found).map_or(Ok(found), Err)
+}
+
+/// Those that are there.
+pub(super) fn list_all() -> Result<Vec<u32>, NetworkError> {
+    list(Path::new(VIRTIO_DEVICES)).map_err(NetworkError::Sysfs)
 }
 
 fn missing(wanted: &Wanted, found: &[u32]) -> Option<NetworkError> {

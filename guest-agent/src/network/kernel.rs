@@ -269,14 +269,14 @@ fn link(message: &LinkMessage) -> Link {
     link
 }
 
-async fn all<T>(
+pub(super) async fn all<T>(
     what: &'static str,
     answers: impl Stream<Item = Result<T, rtnetlink::Error>>,
 ) -> Result<Vec<T>, NetworkError> {
     answers.try_collect().await.map_err(|error| NetworkError::Read { what, source: io_error(error) })
 }
 
-fn failed(doing: String, error: &rtnetlink::Error) -> NetworkError {
+pub(super) fn failed(doing: String, error: &rtnetlink::Error) -> NetworkError {
     NetworkError::Change { doing, source: io_error(error.clone()) }
 }
 

@@ -8,6 +8,7 @@ mod dns;
 mod kernel;
 mod messages;
 mod name_relay;
+mod parking;
 mod wanted;
 
 use std::io;
@@ -18,6 +19,8 @@ use tokio::sync::{Mutex, OnceCell};
 use self::kernel::Kernel;
 use self::wanted::Wanted;
 use crate::disks::DiskError;
+
+pub(crate) use parking::park;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NetworkError {
@@ -46,6 +49,9 @@ pub(crate) async fn set(request: &SetNetworkRequest) -> Result<(), NetworkError>
     let _turn = TURN.lock().await;
 
     let wanted = Wanted::of(request)?;
+    if !wanted.interfaces.is_empty() {
+        parking::fetch().await?;
+    }
     let devices = devices::find(&wanted).await?;
     Kernel::connect()?.become_what(&wanted, &devices).await?;
     if request.name_relay {

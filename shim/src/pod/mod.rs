@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ring::digest::{SHA256, digest};
+use rustix::system::uname;
 use sandbox::{
     ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, Rootfs, Sandbox, SandboxConfig,
     SeccompFilter, StateDir, Stdio, Streams, Timeline,
@@ -75,7 +76,8 @@ impl Pod {
         let size = Size::of(bundle);
         let config = SandboxConfig {
             label: label(id, bundle),
-            hostname: bundle.spec.hostname().clone().unwrap_or_default(),
+            // As without a VM, where a container that asks for no name has the host's.
+            hostname: bundle.spec.hostname().clone().unwrap_or_else(host_name),
             vcpus: size.vcpus,
             memory_limit: size.memory_limit,
             image: Vec::new(),
@@ -162,6 +164,10 @@ impl Pod {
     pub async fn stop(self) -> Arc<Ended> {
         self.sandbox.stop().await
     }
+}
+
+fn host_name() -> String {
+    uname().nodename().to_string_lossy().into_owned()
 }
 
 fn label(id: &PodId, bundle: &Bundle) -> Label {
