@@ -78,7 +78,7 @@ pub(super) fn set_link(index: u32, up: bool) -> Request {
     Request::new(libc::RTM_NEWLINK, numbers.map(u32::to_ne_bytes).as_flattened())
 }
 
-/// A change of a device that leaves it as it is but for what is added.
+/// A change of a device that leaves it up or down as it is.
 pub(super) fn rename_link(index: u32, name: &str) -> Request {
     let numbers = [0, index, 0, 0];
     with_name(Request::new(libc::RTM_NEWLINK, numbers.map(u32::to_ne_bytes).as_flattened()), name)
