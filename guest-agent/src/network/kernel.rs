@@ -2,13 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-
-use futures_util::{Stream, TryStreamExt};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::{Handle, LinkUnspec};
+use std::os::fd::{OwnedFd, RawFd};
 
 use super::NetworkError;
-use super::messages;
+use super::messages::{self, Link};
+use super::netlink::{self, Request, Socket};
 use super::wanted::{Address, Interface, Neighbour, Route, Wanted};
 
 /// What a device is called that is no interface of anybody's; the kernel counts.
@@ -16,30 +14,33 @@ const UNUSED: &str = "unused%d";
 
 /// One socket, for one change of the network.
 pub(super) struct Kernel {
-    netlink: Handle,
-}
-
-/// A device as it is.
-#[derive(Debug, Default)]
-struct Link {
-    index: u32,
-    name: String,
-    mac: Vec<u8>,
-    mtu: u32,
-    is_up: bool,
-    addresses: Vec<Address>,
+    socket: Socket,
 }
 
 impl Kernel {
     pub(super) fn connect() -> Result<Self, NetworkError> {
-        let (connection, netlink, _) = rtnetlink::new_connection().map_err(NetworkError::Socket)?;
-        // Ends with the last handle.
-        tokio::spawn(connection);
-        Ok(Self { netlink })
+        Self::over(netlink::open().map_err(NetworkError::Socket)?)
+    }
+
+    /// By a socket that may be in another network namespace.
+    pub(super) fn over(socket: OwnedFd) -> Result<Self, NetworkError> {
+        Ok(Self { socket: Socket::new(socket).map_err(NetworkError::Socket)? })
+    }
+
+    /// All devices there are but the loopback, by index.
+    pub(super) async fn devices(&mut self) -> Result<Vec<u32>, NetworkError> {
+        let links = self.list("devices", &messages::all_links(), messages::read_link).await?;
+        Ok(links.iter().filter(|link| !link.is_loopback).map(|link| link.index).collect())
+    }
+
+    /// Has another network namespace have a device.
+    pub(super) async fn move_device(&mut self, index: u32, namespace: RawFd) -> Result<(), NetworkError> {
+        let doing = format!("move the device {index} to another network namespace");
+        self.change(doing, &messages::move_link(index, namespace)).await
     }
 
     /// Makes the network of these devices what is wanted, by as little as is between the two.
-    pub(super) async fn become_what(&self, wanted: &Wanted, devices: &[u32]) -> Result<(), NetworkError> {
+    pub(super) async fn become_what(&mut self, wanted: &Wanted, devices: &[u32]) -> Result<(), NetworkError> {
         let mut links = self.links(devices).await?;
         let was_in_use = links.values().any(|link| link.is_up);
         self.retire(wanted, devices, &mut links).await?;
@@ -66,21 +67,18 @@ impl Kernel {
     }
 
     /// The devices, by index. Has the loopback up by the way.
-    async fn links(&self, devices: &[u32]) -> Result<HashMap<u32, Link>, NetworkError> {
+    async fn links(&mut self, devices: &[u32]) -> Result<HashMap<u32, Link>, NetworkError> {
         let mut links = HashMap::new();
-        for message in all("devices", self.netlink.link().get().execute()).await? {
-            let link = link(&message);
-            if message.header.flags.contains(LinkFlags::Loopback) && !link.is_up {
-                let up = LinkUnspec::new_with_index(link.index).up().build();
-                self.change_link("set up the loopback", up).await?;
+        for link in self.list("devices", &messages::all_links(), messages::read_link).await? {
+            if link.is_loopback && !link.is_up {
+                self.change("set up the loopback", &messages::set_link(link.index, true)).await?;
             } else if devices.contains(&link.index) {
                 links.insert(link.index, link);
             }
         }
-        for message in all("addresses", self.netlink.address().get().execute()).await? {
-            if let (Some(link), Some(address)) =
-                (links.get_mut(&message.header.index), messages::read_address(&message))
-            {
+        let addresses = self.list("addresses", &messages::all_addresses(), messages::read_address).await?;
+        for (index, address) in addresses {
+            if let Some(link) = links.get_mut(&index) {
                 link.addresses.push(address);
             }
         }
@@ -89,7 +87,7 @@ impl Kernel {
 
     /// Takes out of use whatever is not, or not under its name, wanted any more.
     async fn retire(
-        &self,
+        &mut self,
         wanted: &Wanted,
         devices: &[u32],
         links: &mut HashMap<u32, Link>,
@@ -107,12 +105,12 @@ impl Kernel {
             let doing = || format!("take the interface {:?} out of use", link.name);
             if link.is_up {
                 // IPv6 addresses go by it, and all routes and neighbours.
-                self.change_link(doing(), LinkUnspec::new_with_index(*index).down().build()).await?;
+                self.change(doing(), &messages::set_link(*index, false)).await?;
             }
             for address in link.addresses.iter().filter(|address| address.ip.is_ipv4()) {
                 self.remove_address(link, address).await?;
             }
-            self.change_link(doing(), LinkUnspec::new_with_index(*index).name(UNUSED).build()).await?;
+            self.change(doing(), &messages::rename_link(*index, UNUSED)).await?;
             *link = Link {
                 index: *index,
                 mac: std::mem::take(&mut link.mac),
@@ -124,24 +122,24 @@ impl Kernel {
     }
 
     /// Makes one device an interface.
-    async fn settle(&self, interface: &Interface, link: &Link) -> Result<(), NetworkError> {
-        let mut change = LinkUnspec::new_with_index(link.index);
+    async fn settle(&mut self, interface: &Interface, link: &Link) -> Result<(), NetworkError> {
+        let mut change = messages::set_link(link.index, true);
         // The kernel takes all of one message, and sets the device up last.
         let has_name = link.name == interface.name;
         if !has_name {
-            change = change.name(interface.name.clone());
+            change = messages::with_name(change, &interface.name);
         }
         let has_mac = link.mac == interface.mac;
         if !has_mac {
-            change = change.address(interface.mac.to_vec());
+            change = messages::with_mac(change, interface.mac);
         }
         let has_mtu = interface.mtu == 0 || link.mtu == interface.mtu;
         if !has_mtu {
-            change = change.mtu(interface.mtu);
+            change = messages::with_mtu(change, interface.mtu);
         }
         if !(link.is_up && has_name && has_mac && has_mtu) {
             let doing = format!("set up the interface {:?}", interface.name);
-            self.change_link(doing, change.up().build()).await?;
+            self.change(doing, &change).await?;
         }
         let stale: Vec<_> =
             link.addresses.iter().filter(|address| !interface.addresses.contains(address)).collect();
@@ -158,21 +156,18 @@ impl Kernel {
     }
 
     async fn add_address(
-        &self,
+        &mut self,
         interface: &Interface,
         index: u32,
         address: &Address,
     ) -> Result<(), NetworkError> {
         let Address { ip, prefix_length, .. } = address;
-        let mut request = self.netlink.address().add(index, *ip, *prefix_length).replace();
-        *request.message_mut() = messages::address(index, address);
-        let doing = || format!("give the interface {:?} the address {ip}/{prefix_length}", interface.name);
-        request.execute().await.map_err(|error| failed(doing(), &error))
+        let doing = format!("give the interface {:?} the address {ip}/{prefix_length}", interface.name);
+        self.put(doing, &messages::add_address(index, address)).await
     }
 
-    async fn remove_address(&self, link: &Link, address: &Address) -> Result<(), NetworkError> {
-        let request = self.netlink.address().del(messages::address(link.index, address));
-        match request.execute().await.map_err(io_error) {
+    async fn remove_address(&mut self, link: &Link, address: &Address) -> Result<(), NetworkError> {
+        match self.socket.change(&messages::remove_address(link.index, address)).await {
             // It went with another one.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(()),
             Err(source) => {
@@ -183,67 +178,72 @@ impl Kernel {
         }
     }
 
-    async fn neighbours(&self, devices: &[u32]) -> Result<Vec<(u32, Neighbour)>, NetworkError> {
-        let found = all("neighbours", self.netlink.neighbours().get().execute()).await?;
-        let ours = found.iter().filter(|neighbour| devices.contains(&neighbour.header.ifindex));
-        Ok(ours.filter_map(messages::read_neighbour).collect())
+    async fn neighbours(&mut self, devices: &[u32]) -> Result<Vec<(u32, Neighbour)>, NetworkError> {
+        let found = self.list("neighbours", &messages::all_neighbours(), messages::read_neighbour).await?;
+        Ok(found.into_iter().filter(|(index, _)| devices.contains(index)).collect())
     }
 
     async fn settle_neighbours(
-        &self,
+        &mut self,
         wanted: &[(u32, &str, &Neighbour)],
         found: &[(u32, Neighbour)],
     ) -> Result<(), NetworkError> {
         for (index, neighbour) in found {
             if !wanted.iter().any(|(at, _, one)| (at, *one) == (index, neighbour)) {
-                let request = self.netlink.neighbours().del(messages::neighbour(*index, neighbour));
-                let doing = || format!("forget the neighbour {}", neighbour.ip);
-                request.execute().await.map_err(|error| failed(doing(), &error))?;
+                let doing = format!("forget the neighbour {}", neighbour.ip);
+                self.change(doing, &messages::remove_neighbour(*index, neighbour)).await?;
             }
         }
         for (index, name, neighbour) in wanted {
             if !found.iter().any(|(at, one)| (at, one) == (index, *neighbour)) {
-                let mut request = self.netlink.neighbours().add(*index, neighbour.ip).replace();
-                *request.message_mut() = messages::neighbour(*index, neighbour);
-                let doing = || format!("know the neighbour {} at the interface {name:?}", neighbour.ip);
-                request.execute().await.map_err(|error| failed(doing(), &error))?;
+                let doing = format!("know the neighbour {} at the interface {name:?}", neighbour.ip);
+                self.put(doing, &messages::add_neighbour(*index, neighbour)).await?;
             }
         }
         Ok(())
     }
 
-    async fn routes(&self, devices: &[u32]) -> Result<Vec<(u32, Route)>, NetworkError> {
-        // Without a family: of all.
-        let found = all("routes", self.netlink.route().get(Default::default()).execute()).await?;
-        let read = found.iter().filter_map(messages::read_route);
-        Ok(read.filter(|(index, _)| devices.contains(index)).collect())
+    async fn routes(&mut self, devices: &[u32]) -> Result<Vec<(u32, Route)>, NetworkError> {
+        let found = self.list("routes", &messages::all_routes(), messages::read_route).await?;
+        Ok(found.into_iter().filter(|(index, _)| devices.contains(index)).collect())
     }
 
     async fn settle_routes(
-        &self,
+        &mut self,
         wanted: &[(u32, &str, &Route)],
         found: &[(u32, Route)],
     ) -> Result<(), NetworkError> {
         for (index, route) in found {
             if !wanted.iter().any(|(over, _, one)| (over, *one) == (index, route)) {
-                let request = self.netlink.route().del(messages::route(*index, route));
-                let doing = || format!("take the route {route} away");
-                request.execute().await.map_err(|error| failed(doing(), &error))?;
+                let doing = format!("take the route {route} away");
+                self.change(doing, &messages::remove_route(*index, route)).await?;
             }
         }
         for (index, name, route) in wanted {
             if !found.iter().any(|(over, one)| (over, one) == (index, *route)) {
-                let request = self.netlink.route().add(messages::route(*index, route)).replace();
-                let doing = || format!("add the route {route} over the interface {name:?}");
-                request.execute().await.map_err(|error| failed(doing(), &error))?;
+                let doing = format!("add the route {route} over the interface {name:?}");
+                self.put(doing, &messages::add_route(*index, route)).await?;
             }
         }
         Ok(())
     }
 
-    async fn change_link(&self, doing: impl Into<String>, change: LinkMessage) -> Result<(), NetworkError> {
-        let changed = self.netlink.link().change(change).execute().await;
-        changed.map_err(|error| failed(doing.into(), &error))
+    async fn list<T>(
+        &mut self,
+        what: &'static str,
+        request: &Request,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, NetworkError> {
+        self.socket.list(request, read).await.map_err(|source| NetworkError::Read { what, source })
+    }
+
+    async fn change(&mut self, doing: impl Into<String>, request: &Request) -> Result<(), NetworkError> {
+        let changed = self.socket.change(request).await;
+        changed.map_err(|source| NetworkError::Change { doing: doing.into(), source })
+    }
+
+    async fn put(&mut self, doing: String, request: &Request) -> Result<(), NetworkError> {
+        self.socket.put(request).await.map_err(|source| NetworkError::Change { doing, source })
     }
 }
 
@@ -253,39 +253,6 @@ fn over<'a, T>(
     indexes: &HashMap<&str, u32>,
 ) -> impl Iterator<Item = (u32, &'a str, &'a T)> {
     wanted.iter().filter_map(|(name, one)| Some((*indexes.get(name.as_str())?, name.as_str(), one)))
-}
-
-fn link(message: &LinkMessage) -> Link {
-    let is_up = message.header.flags.contains(LinkFlags::Up);
-    let mut link = Link { index: message.header.index, is_up, ..Default::default() };
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Address(mac) => link.mac.clone_from(mac),
-            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            _ => {}
-        }
-    }
-    link
-}
-
-pub(super) async fn all<T>(
-    what: &'static str,
-    answers: impl Stream<Item = Result<T, rtnetlink::Error>>,
-) -> Result<Vec<T>, NetworkError> {
-    answers.try_collect().await.map_err(|error| NetworkError::Read { what, source: io_error(error) })
-}
-
-pub(super) fn failed(doing: String, error: &rtnetlink::Error) -> NetworkError {
-    NetworkError::Change { doing, source: io_error(error.clone()) }
-}
-
-/// The kernel's refusals in its own words.
-fn io_error(error: rtnetlink::Error) -> io::Error {
-    match error {
-        rtnetlink::Error::NetlinkError(refusal) => refusal.to_io(),
-        error => io::Error::other(error),
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod dns;
 mod kernel;
 mod messages;
 mod name_relay;
+mod netlink;
 mod parking;
 mod wanted;
 

@@ -17,17 +17,18 @@ fn in_namespace(test: impl AsyncFnOnce(Kernel, Vec<u32>) + Send + 'static) {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let kernel = Kernel::connect().unwrap();
+            let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
             let pair = LinkVeth::new("eth0", "eth1").build();
-            if let Err(error) = kernel.netlink.link().add(pair).execute().await.map_err(io_error) {
+            if let Err(error) = netlink.link().add(pair).execute().await {
                 eprintln!("skipped: no devices of this kind here: {error}");
                 return;
             }
-            let mut devices = Vec::new();
-            for name in ["eth0", "eth1"] {
-                let named = kernel.netlink.link().get().match_name(name).execute();
-                devices.push(all("devices", named).await.unwrap()[0].header.index);
-            }
+            let mut kernel = Kernel::connect().unwrap();
+            let found = kernel.list("devices", &messages::all_links(), messages::read_link).await.unwrap();
+            let mut devices: Vec<_> =
+                found.iter().filter(|link| !link.is_loopback).map(|link| link.index).collect();
+            devices.sort_unstable();
             test(kernel, devices).await;
         });
     };
@@ -92,7 +93,7 @@ fn pod() -> SetNetworkRequest {
 }
 
 /// What there is, as a request would say it; equal to what was wanted.
-async fn assert_is(kernel: &Kernel, devices: &[u32], wanted: &Wanted) {
+async fn assert_is(kernel: &mut Kernel, devices: &[u32], wanted: &Wanted) {
     let links = kernel.links(devices).await.unwrap();
     let index = |name: &str| links.values().find(|link| link.name == name).unwrap().index;
     for interface in &wanted.interfaces {
@@ -117,18 +118,14 @@ async fn assert_is(kernel: &Kernel, devices: &[u32], wanted: &Wanted) {
     }
 }
 
-async fn messages_of(kernel: &Kernel) -> Vec<LinkMessage> {
-    all("devices", kernel.netlink.link().get().execute()).await.unwrap()
-}
-
 #[test]
 fn a_network_becomes_what_is_wanted_and_is_left_alone_then() {
-    in_namespace(async |kernel, devices| {
+    in_namespace(async |mut kernel, devices| {
         let wanted = Wanted::of(&pod()).unwrap();
         kernel.become_what(&wanted, &devices).await.unwrap();
-        assert_is(&kernel, &devices, &wanted).await;
-        let loopback = &messages_of(&kernel).await[0];
-        assert!(loopback.header.flags.contains(LinkFlags::Up));
+        assert_is(&mut kernel, &devices, &wanted).await;
+        let found = kernel.list("devices", &messages::all_links(), messages::read_link).await.unwrap();
+        assert!(found.iter().all(|link| link.is_up));
 
         // Whatever changes is told to who listens; of devices the kernel tells at times of its own.
         let groups = [rtnetlink::MulticastGroup::Ipv4Route, rtnetlink::MulticastGroup::Ipv4Ifaddr];
@@ -137,7 +134,7 @@ fn a_network_becomes_what_is_wanted_and_is_left_alone_then() {
         kernel.become_what(&wanted, &devices).await.unwrap();
         tokio::task::yield_now().await;
         assert!(told.try_recv().is_err());
-        assert_is(&kernel, &devices, &wanted).await;
+        assert_is(&mut kernel, &devices, &wanted).await;
         kernel.become_what(&Wanted::of(&SetNetworkRequest::default()).unwrap(), &devices).await.unwrap();
         assert!(told.next().await.is_some());
     });
@@ -145,7 +142,7 @@ fn a_network_becomes_what_is_wanted_and_is_left_alone_then() {
 
 #[test]
 fn a_network_in_use_becomes_another() {
-    in_namespace(async |kernel, devices| {
+    in_namespace(async |mut kernel, devices| {
         kernel.become_what(&Wanted::of(&pod()).unwrap(), &devices).await.unwrap();
         // The two change names; addresses and routes go, come and stay.
         let mut other = pod();
@@ -157,20 +154,20 @@ fn a_network_in_use_becomes_another() {
         other.neighbours[0].ip = vec![10, 0, 0, 1];
         let wanted = Wanted::of(&other).unwrap();
         kernel.become_what(&wanted, &devices).await.unwrap();
-        assert_is(&kernel, &devices, &wanted).await;
+        assert_is(&mut kernel, &devices, &wanted).await;
 
         // The first of a network's addresses goes, and takes the second with it.
         other.interfaces[0].addresses.remove(0);
         other.routes[0].gateway = vec![10, 0, 0, 9];
         let wanted = Wanted::of(&other).unwrap();
         kernel.become_what(&wanted, &devices).await.unwrap();
-        assert_is(&kernel, &devices, &wanted).await;
+        assert_is(&mut kernel, &devices, &wanted).await;
     });
 }
 
 #[test]
 fn devices_that_are_not_named_any_more_are_out_of_use() {
-    in_namespace(async |kernel, devices| {
+    in_namespace(async |mut kernel, devices| {
         kernel.become_what(&Wanted::of(&pod()).unwrap(), &devices).await.unwrap();
         let nothing = Wanted::of(&SetNetworkRequest::default()).unwrap();
         kernel.become_what(&nothing, &devices).await.unwrap();
@@ -179,13 +176,13 @@ fn devices_that_are_not_named_any_more_are_out_of_use() {
         assert!(kernel.routes(&devices).await.unwrap().is_empty());
         let wanted = Wanted::of(&pod()).unwrap();
         kernel.become_what(&wanted, &devices).await.unwrap();
-        assert_is(&kernel, &devices, &wanted).await;
+        assert_is(&mut kernel, &devices, &wanted).await;
     });
 }
 
 #[test]
 fn what_the_kernel_refuses_is_named() {
-    in_namespace(async |kernel, devices| {
+    in_namespace(async |mut kernel, devices| {
         let mut request = pod();
         request.routes = vec![route("eth0", &[], 0, &[10, 77, 0, 1])];
         let error = kernel.become_what(&Wanted::of(&request).unwrap(), &devices).await.unwrap_err();
