@@ -94,7 +94,7 @@ impl Sandbox {
             disks_added: AtomicU64::new(0),
             shares: Mutex::new(shares),
             network: Mutex::new(Network::of(config.network, incoming)),
-            learning,
+            learning: std::sync::Mutex::new(learning),
             timeline: timeline.clone(),
         })
     }

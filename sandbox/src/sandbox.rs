@@ -1,7 +1,7 @@
 //! A sandbox this process supervises.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::AtomicU64;
 
 use tokio::sync::Mutex;
@@ -31,7 +31,7 @@ pub struct Sandbox {
     pub(crate) scratch: Option<Arc<OwnedFd>>,
     pub(crate) disks_added: AtomicU64,
     pub(crate) network: Mutex<Network>,
-    pub(crate) learning: Option<Learning>,
+    pub(crate) learning: std::sync::Mutex<Option<Learning>>,
     pub(crate) timeline: Timeline,
 }
 
@@ -76,8 +76,9 @@ impl Sandbox {
 
     /// Notes which pages this start has written so far, for the next ones from the same template, where nobody knows yet.
     /// To be called while nothing of a tenant's has run: what one does is to have no effect on others.
-    pub async fn learn_working_set(&mut self) {
-        let Some(learning) = self.learning.take() else { return };
+    pub async fn learn_working_set(&self) {
+        let learning = self.learning.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(learning) = learning else { return };
         if let Ok(pages) = self.vmm.handle().written().await {
             // Without it the next start learns.
             let _ = learning.note(&pages);

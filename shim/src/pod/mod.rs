@@ -144,6 +144,8 @@ impl Pod {
     /// Starts a container's process. The pod's network is what its namespace has by now.
     pub async fn start(&self, container: &Container) -> Result<(), PodError> {
         self.sandbox.take_network(self.relays_names.load(Ordering::Relaxed)).await?;
+        // Nothing of the tenant's has run yet: see the method.
+        self.sandbox.learn_working_set().await;
         container.process.start().await.map_err(|error| PodError::create(error, &container.spec))
     }
 

@@ -34,7 +34,13 @@ fn a_container_runs_in_a_vm_of_its_own() {
         let kernel = output(&script("run --rm $busybox kernel uname -r"));
         assert_ne!(kernel, output("uname -r"));
         assert_eq!(output(&script("run --rm $busybox hello echo hello")), "hello");
-        assert_eq!(output(&script("echo in | run --rm $busybox cat cat")), "in");
+        // Only once it runs: ctr(8) tells nobody of an end of its input that comes before.
+        let late = r#"
+            t=$(mktemp -d); mkfifo $t/in
+            run --rm $busybox cat sh -c 'echo up; cat' < $t/in > $t/out & exec 3> $t/in
+            until grep -q up $t/out; do sleep 0.1; done
+            echo in >&3; exec 3>&-; wait $!; cat $t/out; rm -r $t"#;
+        assert_eq!(output(&script(late)), "up\nin");
         assert_eq!(sh(&script("run --rm $busybox code sh -c 'exit 42'")).code, 42);
         let apart = sh(&script("run --rm $busybox apart sh -c 'echo out; echo err >&2'"));
         assert_eq!((apart.stdout.as_str(), apart.stderr.as_str()), ("out\n", "err\n"));
