@@ -43,10 +43,19 @@ impl Containerd {
         std::fs::create_dir_all("/etc/containerd").expect("/etc/containerd");
         std::fs::write("/etc/containerd/config.toml", configuration).expect("a configuration");
         let daemon = Daemon::start("containerd", program, &format!("{} version", self.ctr()));
-        let import = "t=$(mktemp -d); skopeo --insecure-policy copy -q docker-archive:$BUSYBOX oci-archive:$t/image.tar:busybox \
-            && CTR image import --index-name localhost/busybox:latest $t/image.tar && rm -r $t";
-        output(&import.replace("CTR", self.ctr()));
+        self.import("default", "busybox");
         daemon
+    }
+
+    /// Imports the test image `tag` as `localhost/TAG:latest`.
+    pub fn import(self, namespace: &str, tag: &str) {
+        let layout = images().busybox_layout.display();
+        let ctr = self.ctr();
+        // By this archive an image has one name, and it is the one that is wanted: the CRI goes by the first it finds.
+        output(&format!(
+            "t=$(mktemp -d); skopeo --insecure-policy copy -q oci:{layout}:{tag} docker-archive:$t/image.tar:localhost/{tag}:latest \
+             && {ctr} -n {namespace} image import $t/image.tar && rm -r $t"
+        ));
     }
 }
 

@@ -9,7 +9,7 @@ pub struct Images {
     pub busybox: PathBuf,
     /// An OCI layout of a small Debian with Python, by umoci.
     pub python: PathBuf,
-    /// The layout the archive was made of.
+    /// The layout the archive was made of, with the tags `busybox` and `pause` beside `latest`.
     pub busybox_layout: PathBuf,
 }
 
@@ -35,6 +35,9 @@ layout() { # LAYOUT ROOTFS
 layout busybox busybox-root.tar
 umoci config --image busybox:latest --config.cmd sh --config.env PATH=/bin --config.env FROM=image
 skopeo --insecure-policy copy -q oci:busybox:latest docker-archive:busybox.tar:busybox:latest
+# A pod's pause container is one of these, with a command that stays.
+umoci tag --image busybox:latest busybox
+umoci config --image busybox:latest --tag pause --config.cmd sleep --config.cmd 1000000
 layout python "$2/debian-python.tar"
 umoci config --image python:latest --config.cmd python3
 "#;

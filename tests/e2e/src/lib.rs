@@ -3,6 +3,7 @@
 // What cannot be set up fails the test that needs it.
 #![allow(clippy::expect_used, clippy::panic)]
 
+pub mod cri;
 pub mod engines;
 pub mod images;
 pub mod machine;

@@ -1,0 +1,255 @@
+//! Pods, as Kubernetes makes them: through the CRI plug-in of Debian's containerd and of the next one. All that is asked
+//! of Bulkhead is asked of runc too: what runc does not pass is the suite's mistake.
+
+use bulkhead_e2e::cri::messages::{
+    ContainerState, LinuxContainerConfig, LinuxContainerResources, ListContainersRequest, ListPodSandboxRequest,
+    ListPodSandboxStatsRequest, Mount, PodSandboxState, StopContainerRequest,
+};
+use bulkhead_e2e::cri::node::Node;
+use bulkhead_e2e::cri::pod::{Container, Pod};
+use bulkhead_e2e::engines::Containerd;
+use bulkhead_e2e::machine::{assert_unchanged, snapshot};
+use bulkhead_e2e::shell::{output, sh};
+
+/// A test for each body: with Bulkhead, and with runc.
+macro_rules! with_each_handler {
+    ($($body:ident)+) => {
+        mod bulkhead {
+            $(#[test] fn $body() { super::with_each_node("bulkhead", super::$body); })+
+        }
+        mod runc {
+            $(#[test] fn $body() { super::with_each_node("runc", super::$body); })+
+        }
+    };
+}
+
+with_each_handler! {
+    containers_of_a_pod_share_its_network_and_volumes
+    a_pod_is_a_host_of_its_own
+    commands_run_in_containers_with_their_streams
+    logs_are_kept_and_stats_told
+    resources_are_updated_while_running
+    ports_are_forwarded
+    containers_are_stopped_with_grace_and_removed
+    a_pod_is_stopped_and_removed_with_all_that_is_in_it
+}
+
+const PORT: i32 = 8080;
+
+/// Serves a page on all of the pod's addresses.
+const SERVER: &str = "mkdir /www; echo served > /www/index.html; exec httpd -f -p 80 -h /www";
+
+/// Runs a body with a pod on each node; all that it leaves is told.
+fn with_each_node(handler: &str, body: fn(&Node, &Pod)) {
+    for containerd in [Containerd::Debians, Containerd::Next] {
+        let node = Node::start(containerd);
+        // The first makes what stays: the template, the bridge, the cgroup of pods.
+        let first = Pod::run(&node.cri, handler, "first", PORT);
+        first.stop();
+        first.remove();
+        let before = snapshot();
+        let pod = Pod::run(&node.cri, handler, "pod", PORT);
+        body(&node, &pod);
+        pod.stop();
+        pod.remove();
+        assert_unchanged(&before, &format!("{containerd:?}"));
+    }
+}
+
+fn sleeper<'pod>(pod: &'pod Pod, name: &str) -> Container<'pod> {
+    pod.start(pod.container(name, "trap exit TERM; while :; do sleep 0.1; done"))
+}
+
+fn containers_of_a_pod_share_its_network_and_volumes(_: &Node, pod: &Pod) {
+    let volume = pod.directory.join("volume");
+    std::fs::create_dir(&volume).expect("a volume");
+    std::fs::write(volume.join("from-host"), "host").expect("a file");
+    let with_volume = |name: &str, script: &str, readonly: bool| {
+        let mut config = pod.container(name, script);
+        config.mounts.push(Mount { container_path: "/volume".to_owned(), host_path: volume.display().to_string(), readonly });
+        pod.start(config)
+    };
+    let server = with_volume("server", SERVER, false);
+    let client = with_volume("client", "sleep 1000000", true);
+    let third = sleeper(pod, "third");
+
+    let fetch = "until wget -qO- http://127.0.0.1/; do sleep 0.2; done 2>/dev/null";
+    assert_eq!(client.output(fetch), "served");
+    assert_eq!(third.output(fetch), "served");
+    let addresses = "ip -o addr show dev eth0 scope global | awk '{ print $4 }'";
+    assert_eq!(server.output(addresses), client.output(addresses));
+    assert!(client.output(addresses).contains(&pod.ip()));
+
+    server.output("echo written > /volume/from-server; chown 1234:77 /volume/from-server");
+    assert_eq!(client.output("cat /volume/from-host /volume/from-server; stat -c %u:%g /volume/from-server"), "hostwritten\n1234:77");
+    assert_eq!(std::fs::read_to_string(volume.join("from-server")).expect("a file"), "written\n");
+    std::fs::write(volume.join("later"), "later").expect("a file");
+    assert_eq!(client.output("cat /volume/later"), "later");
+    assert_ne!(client.sh("echo no > /volume/refused").code, 0);
+    assert!(!volume.join("refused").exists());
+
+    // Their file systems and processes are their own.
+    assert_ne!(client.sh("ls /www").code, 0);
+    assert_ne!(client.sh("ps | grep -v grep | grep httpd").code, 0);
+}
+
+fn a_pod_is_a_host_of_its_own(_: &Node, pod: &Pod) {
+    let server = pod.start(pod.container("server", SERVER));
+    let network = pod.status().network.expect("a network");
+    let fetch = |address: &str| output(&format!("curl -s --retry 100 --retry-connrefused --retry-delay 1 'http://{address}/'"));
+    assert_eq!(fetch(&network.ip), "served");
+    assert_eq!(network.additional_ips.len(), 1);
+    assert_eq!(fetch(&format!("[{}]", network.additional_ips[0].ip)), "served");
+    assert_eq!(fetch(&format!("127.0.0.1:{PORT}")), "served");
+
+    assert_eq!(server.output("hostname"), "pod");
+    assert_eq!(server.output("cat /etc/hostname"), "pod");
+    assert_eq!(server.output("cat /etc/resolv.conf"), "search cluster.local\nnameserver 10.77.0.53");
+    assert_eq!(server.output("ip route | grep ^default").trim_end(), "default via 10.77.0.1 dev eth0");
+    assert_eq!(server.output("ping -c 1 -W 60 10.77.0.1 >/dev/null && echo answered"), "answered");
+
+    let other = Pod::run(pod.cri(), &pod.status().runtime_handler, "other", 8081);
+    let client = sleeper(&other, "client");
+    assert_eq!(client.output(&format!("wget -qO- http://{}/", network.ip)), "served");
+    assert_ne!(client.sh("wget -qO- http://127.0.0.1/").code, 0);
+    other.stop();
+    other.remove();
+}
+
+fn commands_run_in_containers_with_their_streams(_: &Node, pod: &Pod) {
+    let container = sleeper(pod, "container");
+    let done = container.sh("echo out; echo err >&2; exit 5");
+    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (5, "out\n", "err\n"));
+
+    let mut piped = container.exec("read line; echo \"read $line\"; echo err >&2; exit 3", false);
+    piped.write("a line\n");
+    let done = piped.finish();
+    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (3, "read a line\n", "err\n"));
+    assert_eq!(container.exec("true", false).finish().code, 0);
+
+    let mut terminal = container.exec("tty; while read word; do stty size; [ $word = more ] || exit 4; done", true);
+    terminal.wait_for("/dev/pts/");
+    terminal.resize(132, 43);
+    // The size comes by another way than the words.
+    while !terminal.said("43 132") {
+        terminal.write("more\n");
+        terminal.wait_for_more();
+    }
+    terminal.write("end\n");
+    assert_eq!(terminal.finish().code, 4);
+
+    let mut config = pod.container("reader", "while read line; do echo \"read $line\"; done");
+    config.stdin = true;
+    let reader = pod.start(config);
+    let mut attached = reader.attach();
+    attached.write("attached\n");
+    attached.wait_for("read attached\n");
+}
+
+fn logs_are_kept_and_stats_told(node: &Node, pod: &Pod) {
+    let script = "echo first; echo second >&2; echo third; exec sleep 1000000";
+    let container = pod.start(pod.container("container", script));
+    container.wait_for_log(3);
+    let mut log = container.log();
+    // Two streams are two pipes.
+    log.sort();
+    assert_eq!(log, ["stderr F second", "stdout F first", "stdout F third"]);
+
+    let stats = container.stats();
+    assert_eq!(stats.attributes.expect("attributes").id, container.id);
+    assert!(stats.cpu.and_then(|cpu| cpu.usage_core_nano_seconds).expect("cpu").value > 0);
+    assert!(stats.memory.and_then(|memory| memory.working_set_bytes).expect("memory").value > 0);
+
+    let stats = pod.stats();
+    assert_eq!(stats.attributes.expect("attributes").id, pod.id);
+    let linux = stats.linux.expect("Linux's");
+    assert!(linux.cpu.and_then(|cpu| cpu.usage_core_nano_seconds).expect("cpu").value > 0);
+    assert!(linux.memory.and_then(|memory| memory.working_set_bytes).expect("memory").value > 0);
+    let interface = linux.network.and_then(|network| network.default_interface).expect("an interface");
+    assert_eq!(interface.name, "eth0");
+    let containers: Vec<_> = linux.containers.into_iter().filter_map(|stats| stats.attributes).map(|a| a.id).collect();
+    assert_eq!(containers, [container.id.clone()]);
+
+    let all: Vec<_> = node.cri.call(ListPodSandboxStatsRequest {}).stats.into_iter().filter_map(|s| s.attributes).collect();
+    assert!(all.iter().any(|attributes| attributes.id == pod.id));
+}
+
+fn resources_are_updated_while_running(_: &Node, pod: &Pod) {
+    const MIB: i64 = 1 << 20;
+    let resources = |memory: i64, quota: i64| LinuxContainerResources {
+        memory_limit_in_bytes: memory * MIB,
+        cpu_period: 100_000,
+        cpu_quota: quota,
+        cpu_shares: 512,
+    };
+    let mut config = pod.container("container", "sleep 1000000");
+    let linux = config.linux.take().unwrap_or_default();
+    config.linux = Some(LinuxContainerConfig { resources: Some(resources(64, 50_000)), ..linux });
+    let container = pod.start(config);
+    let limits = || container.output("cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max");
+    assert_eq!(limits(), format!("{}\n50000 100000", 64 * MIB));
+    container.update(resources(512, 150_000));
+    assert_eq!(limits(), format!("{}\n150000 100000", 512 * MIB));
+    assert_eq!(container.output("head -c 300M /dev/zero | tail -c 200M | wc -c"), (200 * MIB).to_string());
+}
+
+fn ports_are_forwarded(_: &Node, pod: &Pod) {
+    let served = "mkdir /www; echo served > /www/index.html; exec httpd -f -p 127.0.0.1:80 -h /www";
+    let server = pod.start(pod.container("server", served));
+    server.output("until wget -qO- http://127.0.0.1/; do sleep 0.2; done");
+    let answer = pod.forward(80, "GET / HTTP/1.0\r\n\r\n").expect("an answer");
+    assert!(answer.starts_with("HTTP/1.") && answer.ends_with("\r\n\r\nserved\n"), "{answer}");
+    assert!(pod.forward(81, "").is_err());
+}
+
+fn containers_are_stopped_with_grace_and_removed(node: &Node, pod: &Pod) {
+    let ready = |container: &Container| container.wait_for_log(1);
+    let graceful = pod.start(pod.container("graceful", "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done"));
+    let stubborn = pod.start(pod.container("stubborn", "trap '' TERM; echo up; while :; do sleep 0.1; done"));
+    let done = pod.start(pod.container("done", "exit 3"));
+    ready(&graceful);
+    ready(&stubborn);
+    assert_eq!(graceful.status().state(), ContainerState::Running);
+
+    graceful.stop(200);
+    assert_eq!((graceful.status().state(), graceful.status().exit_code), (ContainerState::Exited, 7));
+    stubborn.stop(2);
+    assert_eq!((stubborn.status().state(), stubborn.status().exit_code), (ContainerState::Exited, 137));
+    done.wait_for_exit();
+    let status = done.status();
+    assert_eq!((status.exit_code, status.reason.as_str()), (3, "Error"));
+    assert!(status.started_at > 0 && status.finished_at >= status.started_at);
+    // Calls that have nothing to do succeed.
+    done.stop(0);
+    node.cri.call(StopContainerRequest { container_id: stubborn.id.clone(), timeout: 0 });
+
+    let missing = pod.create({
+        let mut config = pod.container("missing", "");
+        config.command = vec!["/no/such/program".to_owned()];
+        config
+    });
+    let refused = missing.start().expect_err("there is no such program");
+    assert!(refused.message().contains("no such file or directory"), "{}", refused.message());
+    assert_eq!(missing.status().reason, "StartError");
+
+    let running = sleeper(pod, "running");
+    for container in [graceful, stubborn, done, missing, running] {
+        container.remove();
+    }
+    assert_eq!(node.cri.call(ListContainersRequest {}).containers, []);
+    // The pod takes new ones.
+    assert_eq!(sleeper(pod, "next").output("echo here"), "here");
+}
+
+fn a_pod_is_stopped_and_removed_with_all_that_is_in_it(node: &Node, pod: &Pod) {
+    let running = sleeper(pod, "running");
+    let created = pod.create(pod.container("created", "true"));
+    let address = pod.ip();
+    pod.stop();
+    assert_eq!(pod.status().state(), PodSandboxState::NotReady);
+    assert_eq!(running.status().state(), ContainerState::Exited);
+    assert_ne!(sh(&format!("ping -c 1 -W 1 {address}")).code, 0);
+    assert!(created.start().is_err());
+    pod.stop();
+    assert_eq!(node.cri.call(ListPodSandboxRequest {}).items.len(), 1);
+}
