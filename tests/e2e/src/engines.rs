@@ -30,7 +30,7 @@ impl Containerd {
     pub fn ctr(self) -> &'static str {
         match self {
             Self::Debians => "/usr/bin/ctr",
-            Self::Next => "/opt/containerd-2/ctr",
+            Self::Next => "/opt/containerd-2/bin/ctr",
         }
     }
 
@@ -38,7 +38,7 @@ impl Containerd {
     pub fn start(self, configuration: &str) -> Daemon {
         let program = match self {
             Self::Debians => "/usr/bin/containerd",
-            Self::Next => "/opt/containerd-2/containerd",
+            Self::Next => "/opt/containerd-2/bin/containerd",
         };
         std::fs::create_dir_all("/etc/containerd").expect("/etc/containerd");
         std::fs::write("/etc/containerd/config.toml", configuration).expect("a configuration");

@@ -2,8 +2,8 @@
 //! of Bulkhead is asked of runc too: what runc does not pass is the suite's mistake.
 
 use bulkhead_e2e::cri::messages::{
-    ContainerState, LinuxContainerConfig, LinuxContainerResources, ListContainersRequest, ListPodSandboxRequest,
-    ListPodSandboxStatsRequest, Mount, PodSandboxState, StopContainerRequest,
+    ContainerState, LinuxContainerConfig, LinuxContainerResources, ListContainersRequest,
+    ListPodSandboxRequest, ListPodSandboxStatsRequest, Mount, PodSandboxState, StopContainerRequest,
 };
 use bulkhead_e2e::cri::node::Node;
 use bulkhead_e2e::cri::pod::{Container, Pod};
@@ -66,7 +66,11 @@ fn containers_of_a_pod_share_its_network_and_volumes(_: &Node, pod: &Pod) {
     std::fs::write(volume.join("from-host"), "host").expect("a file");
     let with_volume = |name: &str, script: &str, readonly: bool| {
         let mut config = pod.container(name, script);
-        config.mounts.push(Mount { container_path: "/volume".to_owned(), host_path: volume.display().to_string(), readonly });
+        config.mounts.push(Mount {
+            container_path: "/volume".to_owned(),
+            host_path: volume.display().to_string(),
+            readonly,
+        });
         pod.start(config)
     };
     let server = with_volume("server", SERVER, false);
@@ -81,7 +85,10 @@ fn containers_of_a_pod_share_its_network_and_volumes(_: &Node, pod: &Pod) {
     assert!(client.output(addresses).contains(&pod.ip()));
 
     server.output("echo written > /volume/from-server; chown 1234:77 /volume/from-server");
-    assert_eq!(client.output("cat /volume/from-host /volume/from-server; stat -c %u:%g /volume/from-server"), "hostwritten\n1234:77");
+    assert_eq!(
+        client.output("cat /volume/from-host /volume/from-server; stat -c %u:%g /volume/from-server"),
+        "hostwritten\n1234:77"
+    );
     assert_eq!(std::fs::read_to_string(volume.join("from-server")).expect("a file"), "written\n");
     std::fs::write(volume.join("later"), "later").expect("a file");
     assert_eq!(client.output("cat /volume/later"), "later");
@@ -96,7 +103,9 @@ fn containers_of_a_pod_share_its_network_and_volumes(_: &Node, pod: &Pod) {
 fn a_pod_is_a_host_of_its_own(_: &Node, pod: &Pod) {
     let server = pod.start(pod.container("server", SERVER));
     let network = pod.status().network.expect("a network");
-    let fetch = |address: &str| output(&format!("curl -s --retry 100 --retry-connrefused --retry-delay 1 'http://{address}/'"));
+    let fetch = |address: &str| {
+        output(&format!("curl -s --retry 100 --retry-connrefused --retry-delay 1 'http://{address}/'"))
+    };
     assert_eq!(fetch(&network.ip), "served");
     assert_eq!(network.additional_ips.len(), 1);
     assert_eq!(fetch(&format!("[{}]", network.additional_ips[0].ip)), "served");
@@ -127,7 +136,8 @@ fn commands_run_in_containers_with_their_streams(_: &Node, pod: &Pod) {
     assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (3, "read a line\n", "err\n"));
     assert_eq!(container.exec("true", false).finish().code, 0);
 
-    let mut terminal = container.exec("tty; while read word; do stty size; [ $word = more ] || exit 4; done", true);
+    let mut terminal =
+        container.exec("tty; while read word; do stty size; [ $word = more ] || exit 4; done", true);
     terminal.wait_for("/dev/pts/");
     terminal.resize(132, 43);
     // The size comes by another way than the words.
@@ -167,10 +177,12 @@ fn logs_are_kept_and_stats_told(node: &Node, pod: &Pod) {
     assert!(linux.memory.and_then(|memory| memory.working_set_bytes).expect("memory").value > 0);
     let interface = linux.network.and_then(|network| network.default_interface).expect("an interface");
     assert_eq!(interface.name, "eth0");
-    let containers: Vec<_> = linux.containers.into_iter().filter_map(|stats| stats.attributes).map(|a| a.id).collect();
+    let containers: Vec<_> =
+        linux.containers.into_iter().filter_map(|stats| stats.attributes).map(|a| a.id).collect();
     assert_eq!(containers, [container.id.clone()]);
 
-    let all: Vec<_> = node.cri.call(ListPodSandboxStatsRequest {}).stats.into_iter().filter_map(|s| s.attributes).collect();
+    let all: Vec<_> =
+        node.cri.call(ListPodSandboxStatsRequest {}).stats.into_iter().filter_map(|s| s.attributes).collect();
     assert!(all.iter().any(|attributes| attributes.id == pod.id));
 }
 
@@ -204,7 +216,8 @@ fn ports_are_forwarded(_: &Node, pod: &Pod) {
 
 fn containers_are_stopped_with_grace_and_removed(node: &Node, pod: &Pod) {
     let ready = |container: &Container| container.wait_for_log(1);
-    let graceful = pod.start(pod.container("graceful", "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done"));
+    let graceful =
+        pod.start(pod.container("graceful", "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done"));
     let stubborn = pod.start(pod.container("stubborn", "trap '' TERM; echo up; while :; do sleep 0.1; done"));
     let done = pod.start(pod.container("done", "exit 3"));
     ready(&graceful);

@@ -32,7 +32,8 @@ impl Client {
     pub fn connect() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let endpoint = Endpoint::from_static(SOCKET);
-        let channel = runtime.block_on(endpoint.connect()).unwrap_or_else(|error| panic!("{SOCKET}: {error}"));
+        let channel =
+            runtime.block_on(endpoint.connect()).unwrap_or_else(|error| panic!("{SOCKET}: {error}"));
         Self { runtime, channel }
     }
 
@@ -51,6 +52,7 @@ impl Client {
 
     /// Makes a call that must succeed.
     pub fn call<C: Call>(&self, call: C) -> C::Answer {
-        self.try_call(call).unwrap_or_else(|status| panic!("{}: {:?}: {}", C::METHOD, status.code(), status.message()))
+        self.try_call(call)
+            .unwrap_or_else(|status| panic!("{}: {:?}: {}", C::METHOD, status.code(), status.message()))
     }
 }

@@ -41,10 +41,17 @@ impl<'node> Pod<'node> {
         ));
         let namespaces = NamespaceOption { pid: NamespaceMode::Container.into(), ..Default::default() };
         let config = PodSandboxConfig {
-            metadata: Some(PodSandboxMetadata { name: name.to_owned(), uid: name.to_owned(), namespace: "suite".to_owned() }),
+            metadata: Some(PodSandboxMetadata {
+                name: name.to_owned(),
+                uid: name.to_owned(),
+                namespace: "suite".to_owned(),
+            }),
             hostname: name.to_owned(),
             log_directory: directory.display().to_string(),
-            dns_config: Some(DnsConfig { servers: vec!["10.77.0.53".to_owned()], searches: vec!["cluster.local".to_owned()] }),
+            dns_config: Some(DnsConfig {
+                servers: vec!["10.77.0.53".to_owned()],
+                searches: vec!["cluster.local".to_owned()],
+            }),
             port_mappings: vec![PortMapping { container_port: 80, host_port }],
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent,
@@ -53,7 +60,8 @@ impl<'node> Pod<'node> {
             }),
             ..Default::default()
         };
-        let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.to_owned() };
+        let request =
+            RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.to_owned() };
         let id = cri.call(request).pod_sandbox_id;
         Self { cri, config, id, directory }
     }
@@ -186,18 +194,22 @@ impl Container<'_> {
     /// Starts a script with its streams.
     pub fn exec(&self, script: &str, tty: bool) -> Process {
         let cmd = ["sh", "-c", script].map(str::to_owned).into();
-        let request = ExecRequest { container_id: self.id.clone(), cmd, tty, stdin: true, stdout: true, stderr: !tty };
+        let request =
+            ExecRequest { container_id: self.id.clone(), cmd, tty, stdin: true, stdout: true, stderr: !tty };
         Process::open(&self.pod.cri.call(request).url)
     }
 
     /// The streams of its first process.
     pub fn attach(&self) -> Process {
-        let request = AttachRequest { container_id: self.id.clone(), stdin: true, stdout: true, stderr: true };
+        let request =
+            AttachRequest { container_id: self.id.clone(), stdin: true, stdout: true, stderr: true };
         Process::open(&self.pod.cri.call(request).url)
     }
 
     pub fn update(&self, resources: LinuxContainerResources) {
-        self.pod.cri.call(UpdateContainerResourcesRequest { container_id: self.id.clone(), linux: Some(resources) });
+        self.pod
+            .cri
+            .call(UpdateContainerResourcesRequest { container_id: self.id.clone(), linux: Some(resources) });
     }
 
     /// Waits until its log has so many lines.
@@ -212,7 +224,8 @@ impl Container<'_> {
     /// The lines of its log as `STREAM TAG TEXT`, without their times.
     pub fn log(&self) -> Vec<String> {
         let path = self.pod.directory.join(format!("{}.log", self.name));
-        let log = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let log =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let untimed = |line: &str| line.split_once(' ').map(|(_, rest)| rest.to_owned());
         log.lines().map(|line| untimed(line).unwrap_or_else(|| panic!("no time in {line:?}"))).collect()
     }

@@ -37,7 +37,8 @@ impl Channels {
         let host = address.split('/').next().expect("a host");
         let stream = TcpStream::connect(host).unwrap_or_else(|error| panic!("{host}: {error}"));
         stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-        let (socket, _) = tungstenite::client(request, stream).unwrap_or_else(|error| panic!("{url}: {error}"));
+        let (socket, _) =
+            tungstenite::client(request, stream).unwrap_or_else(|error| panic!("{url}: {error}"));
         Self(socket)
     }
 
@@ -50,7 +51,9 @@ impl Channels {
     fn next(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             match self.0.read() {
-                Ok(Message::Binary(frame)) => return frame.split_first().map(|(channel, bytes)| (*channel, bytes.to_vec())),
+                Ok(Message::Binary(frame)) => {
+                    return frame.split_first().map(|(channel, bytes)| (*channel, bytes.to_vec()));
+                }
                 Ok(Message::Close(_)) => return None,
                 Ok(_) => {}
                 Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
@@ -124,13 +127,17 @@ impl Process {
 /// The exit code in a `Status`: its absence in a failure is told with the words of that.
 fn exit_code(status: &[u8]) -> i32 {
     let text = String::from_utf8_lossy(status);
-    let status: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+    let status: serde_json::Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
     if status["status"] == "Success" {
         return 0;
     }
     let cause = &status["details"]["causes"][0];
     assert_eq!(cause["reason"], "ExitCode", "{text}");
-    cause["message"].as_str().and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no exit code in {text}"))
+    cause["message"]
+        .as_str()
+        .and_then(|code| code.parse().ok())
+        .unwrap_or_else(|| panic!("no exit code in {text}"))
 }
 
 /// What a pod's port answers to `request` through a forwarding, until it closes; or why it is not forwarded.
