@@ -11,27 +11,38 @@ use bulkhead_e2e::engines::Containerd;
 use bulkhead_e2e::machine::{assert_unchanged, snapshot};
 use bulkhead_e2e::shell::{output, sh};
 
-/// A test for each body: with Bulkhead, and with runc.
-macro_rules! with_each_handler {
-    ($($body:ident)+) => {
-        mod bulkhead {
-            $(#[test] fn $body() { super::with_each_node("bulkhead", super::$body); })+
+macro_rules! each_test {
+    ($containerd:ident, $handler:literal) => {
+        each_test! { $containerd, $handler:
+            containers_of_a_pod_share_its_network_and_volumes
+            a_pod_is_a_host_of_its_own
+            commands_run_in_containers_with_their_streams
+            logs_are_kept_and_stats_told
+            resources_are_updated_while_running
+            ports_are_forwarded
+            containers_are_stopped_with_grace_and_removed
+            a_pod_is_stopped_and_removed_with_all_that_is_in_it
         }
-        mod runc {
-            $(#[test] fn $body() { super::with_each_node("runc", super::$body); })+
-        }
+    };
+    ($containerd:ident, $handler:literal: $($body:ident)+) => {
+        $(#[test] fn $body() { super::on_a_node(super::Containerd::$containerd, $handler, super::$body); })+
     };
 }
 
-with_each_handler! {
-    containers_of_a_pod_share_its_network_and_volumes
-    a_pod_is_a_host_of_its_own
-    commands_run_in_containers_with_their_streams
-    logs_are_kept_and_stats_told
-    resources_are_updated_while_running
-    ports_are_forwarded
-    containers_are_stopped_with_grace_and_removed
-    a_pod_is_stopped_and_removed_with_all_that_is_in_it
+mod bulkhead_on_debians {
+    each_test! { Debians, "bulkhead" }
+}
+
+mod bulkhead_on_next {
+    each_test! { Next, "bulkhead" }
+}
+
+mod runc_on_debians {
+    each_test! { Debians, "runc" }
+}
+
+mod runc_on_next {
+    each_test! { Next, "runc" }
 }
 
 const PORT: i32 = 8080;
@@ -39,21 +50,19 @@ const PORT: i32 = 8080;
 /// Serves a page on all of the pod's addresses.
 const SERVER: &str = "mkdir /www; echo served > /www/index.html; exec httpd -f -p 80 -h /www";
 
-/// Runs a body with a pod on each node; all that it leaves is told.
-fn with_each_node(handler: &str, body: fn(&Node, &Pod)) {
-    for containerd in [Containerd::Debians, Containerd::Next] {
-        let node = Node::start(containerd);
-        // The first makes what stays: the template, the bridge, the cgroup of pods.
-        let first = Pod::run(&node.cri, handler, "first", PORT);
-        first.stop();
-        first.remove();
-        let before = snapshot();
-        let pod = Pod::run(&node.cri, handler, "pod", PORT);
-        body(&node, &pod);
-        pod.stop();
-        pod.remove();
-        assert_unchanged(&before, &format!("{containerd:?}"));
-    }
+/// Runs a body with a pod on a node; all that it leaves is told.
+fn on_a_node(containerd: Containerd, handler: &str, body: fn(&Node, &Pod)) {
+    let node = Node::start(containerd);
+    // The first makes what stays: the template, the bridge, the cgroup of pods.
+    let first = Pod::run(&node.cri, handler, "first", PORT);
+    first.stop();
+    first.remove();
+    let before = snapshot();
+    let pod = Pod::run(&node.cri, handler, "pod", PORT);
+    body(&node, &pod);
+    pod.stop();
+    pod.remove();
+    assert_unchanged(&before, "what a pod left");
 }
 
 fn sleeper<'pod>(pod: &'pod Pod, name: &str) -> Container<'pod> {
