@@ -1,6 +1,8 @@
 //! Pods, as Kubernetes makes them: through the CRI plug-in of Debian's containerd and of the next one. All that is asked
 //! of Bulkhead is asked of runc too: what runc does not pass is the suite's mistake.
 
+#![allow(clippy::expect_used, reason = "a test fails so")]
+
 use bulkhead_e2e::cri::messages::{
     ContainerState, LinuxContainerConfig, LinuxContainerResources, ListContainersRequest,
     ListPodSandboxRequest, ListPodSandboxStatsRequest, Mount, PodSandboxState, StopContainerRequest,
@@ -188,7 +190,7 @@ fn logs_are_kept_and_stats_told(node: &Node, pod: &Pod) {
     assert_eq!(interface.name, "eth0");
     let containers: Vec<_> =
         linux.containers.into_iter().filter_map(|stats| stats.attributes).map(|a| a.id).collect();
-    assert_eq!(containers, [container.id.clone()]);
+    assert_eq!(containers, [container.id.as_str()]);
 
     let all: Vec<_> =
         node.cri.call(ListPodSandboxStatsRequest {}).stats.into_iter().filter_map(|s| s.attributes).collect();
