@@ -34,7 +34,7 @@ version = 3
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "localhost/pause:latest"
 [plugins."io.containerd.cri.v1.runtime".cni]
-bin_dir = "/usr/lib/cni"
+bin_dirs = ["/usr/lib/cni"]
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.bulkhead]
@@ -92,7 +92,9 @@ impl Node {
 
     fn missing(&self) -> Option<String> {
         let status = self.cri.call(StatusRequest {}).status.unwrap_or_default();
-        if let Some(condition) = status.conditions.iter().find(|condition| !condition.status) {
+        // A containerd's complaints are among its conditions.
+        let mut conditions = status.conditions.iter().filter(|condition| condition.r#type.ends_with("Ready"));
+        if let Some(condition) = conditions.find(|condition| !condition.status) {
             return Some(format!("{}: {}", condition.r#type, condition.message));
         }
         let known = |tag: &&str| {
