@@ -100,6 +100,7 @@ fn events_come_once_and_in_order() {
         let mut topics = Vec::new();
         while topics.last().map(String::as_str) != Some("/tasks/delete") {
             let line = events.line();
+            assert_ne!(line, "", "events ended: {topics:?}");
             topics
                 .extend(line.split_whitespace().find(|word| word.starts_with("/tasks/")).map(str::to_owned));
         }
