@@ -1,5 +1,5 @@
-//! Pods, as Kubernetes makes them: through the CRI plug-in of Debian's containerd and of the next one. All that is asked
-//! of Bulkhead is asked of runc too: what runc does not pass is the suite's mistake.
+//! Pods, as Kubernetes makes them: through the CRI plug-in of Debian's containerd and of the next one. With runc
+//! for a handler (BULKHEAD_CRI_HANDLER) it passes, too: what runc does not pass is the suite's mistake.
 
 use bulkhead_e2e::cri::messages::{
     ContainerState, LinuxContainerConfig, LinuxContainerResources, ListContainersRequest,
@@ -11,27 +11,29 @@ use bulkhead_e2e::engines::Containerd;
 use bulkhead_e2e::machine::{assert_unchanged, snapshot};
 use bulkhead_e2e::shell::{output, sh};
 
-/// A test for each body: with Bulkhead, and with runc.
-macro_rules! with_each_handler {
-    ($($body:ident)+) => {
-        mod bulkhead {
-            $(#[test] fn $body() { super::with_each_node("bulkhead", super::$body); })+
-        }
-        mod runc {
-            $(#[test] fn $body() { super::with_each_node("runc", super::$body); })+
-        }
-    };
+/// Which runtime the pods are of, to ask the same of runc.
+const HANDLER_VARIABLE: &str = "BULKHEAD_CRI_HANDLER";
+
+/// What is asked, each of a pod of its own.
+const BODIES: [(&str, fn(&Node, &Pod)); 8] = [
+    ("network and volumes", containers_of_a_pod_share_its_network_and_volumes),
+    ("a host of its own", a_pod_is_a_host_of_its_own),
+    ("streams", commands_run_in_containers_with_their_streams),
+    ("logs and stats", logs_are_kept_and_stats_told),
+    ("updates", resources_are_updated_while_running),
+    ("ports", ports_are_forwarded),
+    ("stop of containers", containers_are_stopped_with_grace_and_removed),
+    ("stop of the pod", a_pod_is_stopped_and_removed_with_all_that_is_in_it),
+];
+
+#[test]
+fn pods_of_debians_containerd() {
+    pods_of(Containerd::Debians);
 }
 
-with_each_handler! {
-    containers_of_a_pod_share_its_network_and_volumes
-    a_pod_is_a_host_of_its_own
-    commands_run_in_containers_with_their_streams
-    logs_are_kept_and_stats_told
-    resources_are_updated_while_running
-    ports_are_forwarded
-    containers_are_stopped_with_grace_and_removed
-    a_pod_is_stopped_and_removed_with_all_that_is_in_it
+#[test]
+fn pods_of_the_next_containerd() {
+    pods_of(Containerd::Next);
 }
 
 const PORT: i32 = 8080;
@@ -39,20 +41,22 @@ const PORT: i32 = 8080;
 /// Serves a page on all of the pod's addresses.
 const SERVER: &str = "mkdir /www; echo served > /www/index.html; exec httpd -f -p 80 -h /www";
 
-/// Runs a body with a pod on each node; all that it leaves is told.
-fn with_each_node(handler: &str, body: fn(&Node, &Pod)) {
-    for containerd in [Containerd::Debians, Containerd::Next] {
-        let node = Node::start(containerd);
-        // The first makes what stays: the template, the bridge, the cgroup of pods.
-        let first = Pod::run(&node.cri, handler, "first", PORT);
-        first.stop();
-        first.remove();
-        let before = snapshot();
-        let pod = Pod::run(&node.cri, handler, "pod", PORT);
+/// Asks all of it on one node; what a pod leaves is told.
+fn pods_of(containerd: Containerd) {
+    let handler = std::env::var(HANDLER_VARIABLE).unwrap_or_else(|_| "bulkhead".to_owned());
+    let node = Node::start(containerd);
+    // The first makes what stays: the template, the bridge, the cgroup of pods.
+    let first = Pod::run(&node.cri, &handler, "first", PORT);
+    first.stop();
+    first.remove();
+    let before = snapshot();
+    for (what, body) in BODIES {
+        println!("{what}");
+        let pod = Pod::run(&node.cri, &handler, "pod", PORT);
         body(&node, &pod);
         pod.stop();
         pod.remove();
-        assert_unchanged(&before, &format!("{containerd:?}"));
+        assert_unchanged(&before, what);
     }
 }
 

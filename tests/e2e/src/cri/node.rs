@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::Client;
-use super::messages::{ImageSpec, ImageStatusRequest, StatusRequest};
+use super::messages::{ImageSpec, ImageStatusRequest, RuntimeCondition, StatusRequest};
 use crate::engines::{Containerd, Daemon};
 
 /// The images of a node, each `localhost/TAG:latest`.
@@ -92,7 +92,11 @@ impl Node {
 
     fn missing(&self) -> Option<String> {
         let status = self.cri.call(StatusRequest {}).status.unwrap_or_default();
-        if let Some(condition) = status.conditions.iter().find(|condition| !condition.status) {
+        // Others are warnings, of settings that the next containerd has another name for.
+        let wanted = ["RuntimeReady", "NetworkReady"];
+        let is_missing =
+            |condition: &&RuntimeCondition| wanted.contains(&&*condition.r#type) && !condition.status;
+        if let Some(condition) = status.conditions.iter().find(is_missing) {
             return Some(format!("{}: {}", condition.r#type, condition.message));
         }
         let known = |tag: &&str| {
