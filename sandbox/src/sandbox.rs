@@ -1,8 +1,8 @@
 //! A sandbox this process supervises.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
 

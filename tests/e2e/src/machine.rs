@@ -22,7 +22,10 @@ const LOOKS: [(&str, &str); 13] = [
     (PROCESSES, "ps -eo comm= | grep -e ^bulkhead -e ^containerd-shim | sort || true"),
     (SOCKETS, "ls -A /run/containerd/s 2>/dev/null || true"),
     (BUNDLES, "ls -d /run/containerd/io.containerd.runtime.v2.task/*/* 2>/dev/null || true"),
-    (NAMESPACES, "{ ls -A /run/netns; find /proc/[0-9]*/ns/net -printf '%l\\n' | sort -u; } 2>/dev/null || true"),
+    (
+        NAMESPACES,
+        "{ ls -A /run/netns; find /proc/[0-9]*/ns/net -printf '%l\\n' | sort -u; } 2>/dev/null || true",
+    ),
     ("mounts", "awk '{ print $5 }' /proc/self/mountinfo | sort"),
     (CGROUPS, "find /sys/fs/cgroup -type d | sort"),
     ("network interfaces", "ls /sys/class/net"),

@@ -38,7 +38,12 @@ fn runs_in_a_row_leave_the_machine_as_it_was() {
     leaves_nothing(&format!("{RUN} first true"), || {
         for run in 0..count("BULKHEAD_ENDURANCE_RUNS", RUNS) {
             let finished = sh(&format!("{RUN} row{run} sh -c 'echo x > /file; echo {run}; exit 7'"));
-            assert_eq!((finished.code, finished.stdout.trim()), (7, run.to_string().as_str()), "{}", finished.stderr);
+            assert_eq!(
+                (finished.code, finished.stdout.trim()),
+                (7, run.to_string().as_str()),
+                "{}",
+                finished.stderr
+            );
         }
     });
 }
