@@ -1,6 +1,9 @@
 //! Pods, as Kubernetes makes them: through the CRI plug-in of Debian's containerd and of the next one. With runc
 //! for a handler (BULKHEAD_CRI_HANDLER) it passes, too: what runc does not pass is the suite's mistake.
 
+// What cannot be set up, or is not told, fails the test that needs it.
+#![allow(clippy::expect_used)]
+
 use bulkhead_e2e::cri::messages::{
     ContainerState, LinuxContainerConfig, LinuxContainerResources, ListContainersRequest,
     ListPodSandboxRequest, ListPodSandboxStatsRequest, Mount, PodSandboxState, StopContainerRequest,
@@ -14,8 +17,10 @@ use bulkhead_e2e::shell::{output, sh};
 /// Which runtime the pods are of, to ask the same of runc.
 const HANDLER_VARIABLE: &str = "BULKHEAD_CRI_HANDLER";
 
+type Body = fn(&Node, &Pod);
+
 /// What is asked, each of a pod of its own.
-const BODIES: [(&str, fn(&Node, &Pod)); 8] = [
+const BODIES: [(&str, Body); 8] = [
     ("network and volumes", containers_of_a_pod_share_its_network_and_volumes),
     ("a host of its own", a_pod_is_a_host_of_its_own),
     ("streams", commands_run_in_containers_with_their_streams),
