@@ -36,16 +36,20 @@ impl Containerd {
 
     /// Starts it with `configuration` (TOML) beside its defaults, and imports the image `localhost/busybox:latest`.
     pub fn start(self, configuration: &str) -> Daemon {
-<<<<<<< HEAD
+        std::fs::create_dir_all("/etc/containerd").expect("/etc/containerd");
+        std::fs::write("/etc/containerd/config.toml", configuration).expect("a configuration");
+        let daemon = self.start_again();
+        self.import("default", "busybox");
+        daemon
+    }
+
+    /// Starts it as it was before it ended.
+    pub fn start_again(self) -> Daemon {
         let program = match self {
             Self::Debians => "/usr/bin/containerd",
             Self::Next => "/opt/containerd-2/bin/containerd",
         };
-        std::fs::create_dir_all("/etc/containerd").expect("/etc/containerd");
-        std::fs::write("/etc/containerd/config.toml", configuration).expect("a configuration");
-        let daemon = Daemon::start("containerd", program, &format!("{} version", self.ctr()));
-        self.import("default", "busybox");
-        daemon
+        Daemon::start("containerd", program, &format!("{} version", self.ctr()))
     }
 
     /// Imports the test image `tag` as `localhost/TAG:latest`.
@@ -57,24 +61,6 @@ impl Containerd {
             "t=$(mktemp -d); skopeo --insecure-policy copy -q oci:{layout}:{tag} docker-archive:$t/image.tar:localhost/{tag}:latest \
              && {ctr} -n {namespace} image import $t/image.tar && rm -r $t"
         ));
-=======
-        std::fs::create_dir_all("/etc/containerd").expect("/etc/containerd");
-        std::fs::write("/etc/containerd/config.toml", configuration).expect("a configuration");
-        let daemon = self.start_again();
-        let import = "t=$(mktemp -d); skopeo --insecure-policy copy -q docker-archive:$BUSYBOX oci-archive:$t/image.tar:busybox \
-            && CTR image import --index-name localhost/busybox:latest $t/image.tar && rm -r $t";
-        output(&import.replace("CTR", self.ctr()));
-        daemon
-    }
-
-    /// Starts it as it was before it ended.
-    pub fn start_again(self) -> Daemon {
-        let program = match self {
-            Self::Debians => "/usr/bin/containerd",
-            Self::Next => "/opt/containerd-2/containerd",
-        };
-        Daemon::start("containerd", program, &format!("{} version", self.ctr()))
->>>>>>> soak
     }
 }
 
