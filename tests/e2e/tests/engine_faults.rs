@@ -21,7 +21,7 @@ const CLIENTS_PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Into how many parts what takes its time is divided, to kill between them.
-const PARTS: u32 = 6;
+const PARTS: u32 = 4;
 
 const EVENTS: &str = "/tmp/engine-faults.events";
 const CLIENT: &str = "/tmp/engine-faults.client";
