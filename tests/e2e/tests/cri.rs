@@ -188,7 +188,7 @@ fn logs_are_kept_and_stats_told(node: &Node, pod: &Pod) {
     assert_eq!(interface.name, "eth0");
     let containers: Vec<_> =
         linux.containers.into_iter().filter_map(|stats| stats.attributes).map(|a| a.id).collect();
-    assert_eq!(containers, [container.id.clone()]);
+    assert_eq!(containers, std::slice::from_ref(&container.id));
 
     let all: Vec<_> =
         node.cri.call(ListPodSandboxStatsRequest {}).stats.into_iter().filter_map(|s| s.attributes).collect();
