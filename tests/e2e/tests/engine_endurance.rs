@@ -1,5 +1,8 @@
 //! Many runs by way of containerd, one after the other and at once, leave the machine as one found it.
 
+// What cannot be set up fails the test that needs it.
+#![allow(clippy::expect_used)]
+
 use bulkhead_e2e::engines::Containerd;
 use bulkhead_e2e::machine::{assert_unchanged, free_memory, snapshot};
 use bulkhead_e2e::shell::{output, sh};
