@@ -1,6 +1,9 @@
 //! Whatever is killed at whichever step of a container's life: containerd tells the truth of it afterwards, the container
 //! can be deleted, and nothing of it is left.
 
+// What cannot be set up fails the test that needs it.
+#![allow(clippy::expect_used)]
+
 use std::fmt::Display;
 use std::io::Write;
 use std::thread::sleep;
