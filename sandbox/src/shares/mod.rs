@@ -11,6 +11,7 @@ use crate::guest::{Guest, GuestError};
 use crate::sandbox::Sandbox;
 use crate::vmm::{VmmError, VmmHandle};
 
+use server::ServedDevice;
 pub(crate) use server::{FileServer, MEMORY as SERVER_MEMORY};
 
 pub use file_server_api::Cache;
@@ -92,12 +93,20 @@ impl Shares {
 
     /// Unless the VMM has it from a time before.
     async fn give_device(&mut self, vmm: &VmmHandle) -> Result<(), ShareError> {
-        let Some(socket) = self.server.take_device() else { return Ok(()) };
+        let Some(ServedDevice { socket, served }) = self.server.take_device() else { return Ok(()) };
         let device = Device { tag: TAG.to_owned(), server: FdIndex(0) };
         match vmm.call(Request::AddShare(device), vec![socket]).await? {
-            (Reply::ShareAdded, _) => Ok(()),
-            _ => Err(VmmError::WrongReply.into()),
+            (Reply::ShareAdded, _) => {}
+            _ => return Err(VmmError::WrongReply.into()),
         }
+        let vmm = vmm.clone();
+        tokio::spawn(async move {
+            // Its sender only ever goes.
+            let _ = served.await;
+            // Containers without their files are to be restarted, not to linger. A VM that has ended stays as it is.
+            let _ = vmm.call(Request::Stop, Vec::new()).await;
+        });
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `bulkhead-file-server`: the process, and what is asked of it.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,10 +31,18 @@ const EXIT_GRACE: Duration = Duration::from_secs(2);
 /// A file server that runs. It ends when this is dropped.
 pub(crate) struct FileServer {
     pid: u32,
-    /// The VMM's end of what carries the guest's requests, until the VMM has it.
-    device: Option<OwnedFd>,
+    /// Until the VMM has it.
+    device: Option<ServedDevice>,
     asks: mpsc::Sender<Ask>,
     supervision: JoinHandle<()>,
+}
+
+/// What carries the guest's requests.
+pub(crate) struct ServedDevice {
+    /// The VMM's end.
+    pub(crate) socket: OwnedFd,
+    /// Ends when the server does.
+    pub(crate) served: oneshot::Receiver<Infallible>,
 }
 
 /// A request with its descriptor, and whom to tell the answer.
@@ -69,8 +78,9 @@ impl FileServer {
         let pid = child.pid();
         let (control, stderr) = (AsyncControl::new(ours)?, Diagnostics::of(Receiver::from_owned_fd(stderr)?));
         let (asks, asked) = mpsc::channel(QUEUE);
-        let supervision = tokio::spawn(supervise(child, control, stderr, asked));
-        Ok(Self { pid, device: Some(device), asks, supervision })
+        let (serving, served) = oneshot::channel();
+        let supervision = tokio::spawn(supervise(child, control, stderr, asked, serving));
+        Ok(Self { pid, device: Some(ServedDevice { socket: device, served }), asks, supervision })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -78,7 +88,7 @@ impl FileServer {
     }
 
     /// For the VMM; once.
-    pub(crate) fn take_device(&mut self) -> Option<OwnedFd> {
+    pub(crate) fn take_device(&mut self) -> Option<ServedDevice> {
         self.device.take()
     }
 
@@ -104,6 +114,7 @@ async fn supervise(
     control: AsyncControl,
     mut stderr: Diagnostics<Receiver>,
     mut asked: mpsc::Receiver<Ask>,
+    serving: oneshot::Sender<Infallible>,
 ) {
     loop {
         let Ask { request, descriptor, answer } = tokio::select! {
@@ -111,6 +122,7 @@ async fn supervise(
                 Some(ask) => ask,
                 None => break,
             },
+            _ = child.ended() => break,
             never = stderr.keep() => match never {},
         };
         let result = converse(&control, &request, descriptor, &mut stderr).await;
@@ -122,8 +134,8 @@ async fn supervise(
             break;
         }
     }
-    // Which tells the server to go.
-    drop((control, asked));
+    // Which tells the server to go, and whoever needs it that it does.
+    drop((control, asked, serving));
     if timeout(EXIT_GRACE, child.ended()).await.is_err() {
         // It may be gone already.
         let _ = child.kill();

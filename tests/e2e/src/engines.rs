@@ -36,15 +36,20 @@ impl Containerd {
 
     /// Starts it with `configuration` (TOML) beside its defaults, and imports the image `localhost/busybox:latest`.
     pub fn start(self, configuration: &str) -> Daemon {
+        std::fs::create_dir_all("/etc/containerd").expect("/etc/containerd");
+        std::fs::write("/etc/containerd/config.toml", configuration).expect("a configuration");
+        let daemon = self.start_again();
+        self.import("default", "busybox");
+        daemon
+    }
+
+    /// Starts it as it was before it ended.
+    pub fn start_again(self) -> Daemon {
         let program = match self {
             Self::Debians => "/usr/bin/containerd",
             Self::Next => "/opt/containerd-2/bin/containerd",
         };
-        std::fs::create_dir_all("/etc/containerd").expect("/etc/containerd");
-        std::fs::write("/etc/containerd/config.toml", configuration).expect("a configuration");
-        let daemon = Daemon::start("containerd", program, &format!("{} version", self.ctr()));
-        self.import("default", "busybox");
-        daemon
+        Daemon::start("containerd", program, &format!("{} version", self.ctr()))
     }
 
     /// Imports the test image `tag` as `localhost/TAG:latest`.

@@ -9,13 +9,23 @@ use crate::shell::output;
 const PROCESSES: &str = "processes";
 const CGROUPS: &str = "cgroups";
 const RECORDS: &str = "records";
+const SOCKETS: &str = "shims' sockets";
+const NAMESPACES: &str = "network namespaces";
+const BUNDLES: &str = "bundles";
 
 /// Longer than a process takes to be gone that has nothing more to do.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Each line names one thing; those that come and go by themselves are left out.
-const LOOKS: [(&str, &str); 10] = [
-    (PROCESSES, "ps -eo comm= | grep ^bulkhead | sort || true"),
+const LOOKS: [(&str, &str); 13] = [
+    // Of a longer name, the kernel keeps as much as this: containerd-shim-bulkhead-v2.
+    (PROCESSES, "ps -eo comm= | grep -e ^bulkhead -e ^containerd-shim | sort || true"),
+    (SOCKETS, "ls -A /run/containerd/s 2>/dev/null || true"),
+    (BUNDLES, "ls -d /run/containerd/io.containerd.runtime.v2.task/*/* 2>/dev/null || true"),
+    (
+        NAMESPACES,
+        "{ ls -A /run/netns; find /proc/[0-9]*/ns/net -printf '%l\\n' | sort -u; } 2>/dev/null || true",
+    ),
     ("mounts", "awk '{ print $5 }' /proc/self/mountinfo | sort"),
     (CGROUPS, "find /sys/fs/cgroup -type d | sort"),
     ("network interfaces", "ls /sys/class/net"),
@@ -32,7 +42,7 @@ const LOOKS: [(&str, &str); 10] = [
 
 /// What is left of a sandbox for a moment: a supervisor tells of its container's end before the VM is given back, and one
 /// that was killed is there until it is reaped.
-const PASSING: [&str; 3] = [PROCESSES, CGROUPS, RECORDS];
+const PASSING: [&str; 6] = [PROCESSES, CGROUPS, RECORDS, SOCKETS, BUNDLES, NAMESPACES];
 
 /// Looks for sandboxes that end.
 const ENDING: &str = "grep -ls '\"state\":\"ending\"' /run/bulkhead/*/record.json || true";
@@ -64,13 +74,24 @@ fn look() -> Snapshot {
 
 /// The machine must be as it was, but for what passes by itself.
 pub fn assert_unchanged(before: &Snapshot, what: &str) {
+    assert_eq!(settled(before), *before, "{what}");
+}
+
+/// What differs from before, when all has passed that does by itself: each kind of thing, as it was and as it is.
+pub fn left_since(before: &Snapshot) -> Vec<String> {
+    let now = settled(before);
+    let differing = before.0.iter().filter(|(kind, was)| now.0.get(*kind) != Some(was));
+    differing.map(|(kind, was)| format!("{kind}: {was:?} became {:?}", now.0.get(kind))).collect()
+}
+
+fn settled(before: &Snapshot) -> Snapshot {
     let deadline = Instant::now() + LIMIT;
     let mut now = look();
     while now.is_passing(before) && Instant::now() < deadline {
         sleep(PAUSE);
         now = look();
     }
-    assert_eq!(now, *before, "{what}");
+    now
 }
 
 impl Snapshot {

@@ -69,15 +69,21 @@ impl Running {
         let (pid, end) = (pod.pid(), pod.ended());
         let stopping = watch::Sender::new(false);
         let expected = stopping.subscribe();
+        let (pod, oom_score) = (RwLock::new(Some(pod)), AtomicI32::new(i32::MIN));
+        let running = Arc::new(RunningPod { pid, pod, oom_score, stopping, over });
+        let left = Arc::downgrade(&running);
         tokio::spawn(async move {
             let end = end.await;
             if !*expected.borrow() {
                 log::error(format_args!("the pod's VM ended: {end}"));
             }
             ended.send_replace(true);
+            // A VMM that told its VM's end holds the processes' streams open until it goes, and so the processes' ends back.
+            if let Some(pod) = left.upgrade() {
+                Self(pod).stop().await;
+            }
         });
-        let (pod, oom_score) = (RwLock::new(Some(pod)), AtomicI32::new(i32::MIN));
-        Self(Arc::new(RunningPod { pid, pod, oom_score, stopping, over }))
+        Self(running)
     }
 
     /// The VMM has its shim's score, which is next to containerd's own: among the last to be ended.

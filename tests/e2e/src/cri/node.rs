@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::Client;
-use super::messages::{ImageSpec, ImageStatusRequest, StatusRequest};
+use super::messages::{ImageSpec, ImageStatusRequest, RuntimeCondition, StatusRequest};
 use crate::engines::{Containerd, Daemon};
 
 /// The images of a node, each `localhost/TAG:latest`.
@@ -92,9 +92,11 @@ impl Node {
 
     fn missing(&self) -> Option<String> {
         let status = self.cri.call(StatusRequest {}).status.unwrap_or_default();
-        // A containerd's complaints are among its conditions.
-        let mut conditions = status.conditions.iter().filter(|condition| condition.r#type.ends_with("Ready"));
-        if let Some(condition) = conditions.find(|condition| !condition.status) {
+        // Others are warnings, of settings that are to go.
+        let wanted = ["RuntimeReady", "NetworkReady"];
+        let is_missing =
+            |condition: &&RuntimeCondition| wanted.contains(&&*condition.r#type) && !condition.status;
+        if let Some(condition) = status.conditions.iter().find(is_missing) {
             return Some(format!("{}: {}", condition.r#type, condition.message));
         }
         let known = |tag: &&str| {

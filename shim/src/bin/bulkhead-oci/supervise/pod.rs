@@ -63,11 +63,14 @@ async fn keep(job: &mut Job, bundle: &Bundle, machine: &Arc<Machine>) -> Result<
     job.parent.tell(News::Ready).await;
     let code = tokio::select! {
         biased;
-        ended = follow(&process, terminal.as_ref(), &mut job.signals) => {
-            let code = ended.unwrap_or_else(|error| job.lost(&error));
-            carrying.written().await;
-            code
-        }
+        ended = follow(&process, terminal.as_ref(), &mut job.signals) => match ended {
+            Ok(code) => {
+                carrying.written().await;
+                code
+            }
+            // The VMM holds the streams open until the machine is stopped: there is no end of them to wait for.
+            Err(error) => job.lost(&error),
+        },
         () = machine.destroyed() => KILLED,
     };
     // Nobody is let in any more, and whoever is there sees the connection close.
