@@ -190,7 +190,7 @@ impl Sandbox {
     }
 
     /// Has who connects to a port of the loopback in the sandbox's network namespace on this host reach the guest's, for as
-    /// long as the sandbox is there. Of another's that listens there in that namespace nothing is seen any more.
+    /// long as the sandbox is there. Whoever else listens there in that namespace is not reached meanwhile.
     pub async fn forward_ports(&self) -> Result<(), PortsError> {
         self.network.lock().await.forward_ports(&self.guest).await
     }
