@@ -6,7 +6,10 @@ pub const RPC_PORT: u32 = 1024;
 /// Guest port of streams: one connection for each stdin, stdout or stderr.
 pub const STREAM_PORT: u32 = 1025;
 
-/// Host port the agent connects to once it serves the two others, to tell events.
+/// Guest port of connections to the guest's own loopback ([`crate::loopback`]).
+pub const LOOPBACK_PORT: u32 = 1026;
+
+/// Host port the agent connects to once it serves the others, to tell events.
 pub const EVENT_PORT: u32 = 1024;
 
 /// Host port of streams that ask for names: DNS over TCP (RFC 1035 §4.2.2).

@@ -46,6 +46,7 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
         events,
     });
     transport::accept_streams(streams)?;
+    transport::accept_loopback()?;
     let _server = service::serve(transport::rpc_listener()?, containers).await?;
     events::deliver(event_queue).await;
     Ok(())

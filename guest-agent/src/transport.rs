@@ -2,12 +2,13 @@
 
 use std::io;
 
-use agent_api::ports::{EVENT_PORT, HOST_CID, NAME_PORT, RPC_PORT, STREAM_PORT};
+use agent_api::ports::{EVENT_PORT, HOST_CID, LOOPBACK_PORT, NAME_PORT, RPC_PORT, STREAM_PORT};
 use tokio_vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener, VsockStream};
 use ttrpc::asynchronous::transport::Listener;
 
 use crate::descriptor::Descriptor;
 use crate::log;
+use crate::network::loopback;
 use crate::streams::Streams;
 
 /// Where callers connect.
@@ -17,12 +18,21 @@ pub fn rpc_listener() -> io::Result<Listener> {
 
 /// Begins to take in the streams the host opens.
 pub fn accept_streams(streams: Streams) -> io::Result<()> {
-    let listener = bind(STREAM_PORT)?;
+    accept(STREAM_PORT, "a stream", move |connection| streams.admit(connection.into()))
+}
+
+/// Begins to take in the connections the host makes to the guest's loopback.
+pub fn accept_loopback() -> io::Result<()> {
+    accept(LOOPBACK_PORT, "a connection to the loopback", loopback::serve)
+}
+
+fn accept(port: u32, what: &'static str, serve: impl Fn(VsockStream) + Send + 'static) -> io::Result<()> {
+    let listener = bind(port)?;
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
-                Ok((connection, _)) => streams.admit(connection.into()),
-                Err(error) => log::warn(format_args!("cannot accept a stream: {error}")),
+                Ok((connection, _)) => serve(connection),
+                Err(error) => log::warn(format_args!("cannot accept {what}: {error}")),
             }
         }
     });

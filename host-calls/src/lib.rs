@@ -1,4 +1,6 @@
-//! The few system calls on namespaces, mounts and taps that no other crate makes safe.
+//! The few system calls on namespaces, mounts, taps and BPF programs that no other crate makes safe.
+
+pub mod bpf;
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -91,6 +91,11 @@ impl Guest {
         Ok(Self { client: AgentClient::new(ttrpc::r#async::Client::new(socket)), dialer, events })
     }
 
+    /// The way to its vsock ports.
+    pub(crate) fn dialer(&self) -> Arc<dyn Dialer> {
+        Arc::clone(&self.dialer)
+    }
+
     /// Makes the guest someone: randomness, time and name of its own. `clock_behind` is how far its clock is known to
     /// be behind, in ns.
     pub(crate) async fn adopt(&self, hostname: &str, clock_behind: u64) -> Result<(), GuestError> {

@@ -64,7 +64,7 @@ pub use installation::{
 };
 pub use launch::{LaunchError, LaunchPhase, build_template};
 pub use memory::{DEFAULT_MEMORY, GUEST_OVERHEAD, MIN_MEMORY, MemoryError};
-pub use network::{NamespaceError, NetworkError, NetworkNamespace};
+pub use network::{NamespaceError, NetworkError, NetworkNamespace, PortsError};
 pub use process_id::ProcessId;
 pub use record::{Label, Record, RecordError, State, StateDir};
 pub use sandbox::{Remains, Sandbox};

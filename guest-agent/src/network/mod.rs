@@ -6,6 +6,7 @@
 mod devices;
 mod dns;
 mod kernel;
+pub(crate) mod loopback;
 mod messages;
 mod name_relay;
 mod netlink;

@@ -4,24 +4,27 @@
 mod names;
 mod namespace;
 mod pod;
+mod ports;
 mod tap;
 
 use std::collections::HashMap;
 use std::io;
 
 use agent_api::agent::{Interface, SetNetworkRequest};
-use agent_api::ports;
+use agent_api::ports::NAME_PORT;
 use host_calls::Tap;
 use tokio::sync::mpsc;
 use vmm_api::{FdIndex, Net, Place, Reply, Request};
 
-use crate::guest::GuestError;
+use crate::guest::{Guest, GuestError};
 use crate::sandbox::Sandbox;
 use crate::vmm::{Incoming, VmmError, VmmHandle};
 
 use self::pod::{Pod, PodInterface};
+use self::ports::ForwardedPorts;
 
 pub use namespace::{NamespaceError, NetworkNamespace};
+pub use ports::PortsError;
 
 /// Pairs of queues of the guest's devices.
 const QUEUES: u8 = 1;
@@ -55,6 +58,7 @@ pub(crate) struct Network {
     devices: Vec<Option<u32>>,
     /// Streams the guest opens, until somebody answers them.
     incoming: Option<mpsc::Receiver<Incoming>>,
+    ports: Option<ForwardedPorts>,
 }
 
 /// The device that a template has a place for.
@@ -69,7 +73,7 @@ fn device_name(device: usize) -> String {
 
 impl Network {
     pub(crate) fn of(namespace: Option<NetworkNamespace>, incoming: mpsc::Receiver<Incoming>) -> Self {
-        Self { namespace, devices: Vec::new(), incoming: Some(incoming) }
+        Self { namespace, devices: Vec::new(), incoming: Some(incoming), ports: None }
     }
 
     /// Has a device of the guest for each interface that is there, and says what the guest is to make of them.
@@ -129,7 +133,15 @@ impl Network {
             return Ok(());
         };
         names::serve(namespace, incoming)?;
-        Ok(vmm.listen(ports::NAME_PORT).await?)
+        Ok(vmm.listen(NAME_PORT).await?)
+    }
+
+    /// Has connections to the namespace's loopback go to the guest's from now on.
+    async fn forward_ports(&mut self, guest: &Guest) -> Result<(), PortsError> {
+        if let (Some(namespace), None) = (&self.namespace, &self.ports) {
+            self.ports = Some(ForwardedPorts::of(namespace, guest.dialer()).await?);
+        }
+        Ok(())
     }
 }
 
@@ -175,6 +187,12 @@ impl Sandbox {
         }
         request.name_relay = name_relay;
         Ok(self.guest.set_network(&request).await?)
+    }
+
+    /// Has who connects to a port of the loopback in the sandbox's network namespace on this host reach the guest's, for as
+    /// long as the sandbox is there. Whoever else listens there in that namespace is not reached meanwhile.
+    pub async fn forward_ports(&self) -> Result<(), PortsError> {
+        self.network.lock().await.forward_ports(&self.guest).await
     }
 }
 

@@ -36,7 +36,7 @@ async fn index(netlink: &Handle, name: &str) -> u32 {
     found.unwrap().unwrap().header.index
 }
 
-async fn up(netlink: &Handle, name: &str) -> u32 {
+pub(super) async fn up(netlink: &Handle, name: &str) -> u32 {
     let index = index(netlink, name).await;
     netlink.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.unwrap();
     index
@@ -204,7 +204,7 @@ async fn names_are_asked_of_the_server_in_the_namespace() {
     names::serve(&namespace, streams).unwrap();
     let (mut guest, host) = UnixStream::pair().unwrap();
     let host = OwnedFd::from(host.into_std().unwrap());
-    incoming.send(Incoming { port: ports::NAME_PORT, stream: host }).await.ok().unwrap();
+    incoming.send(Incoming { port: NAME_PORT, stream: host }).await.ok().unwrap();
     for (id, expected) in [(1, "short"), (2, "whole"), (3, "short")] {
         let question = message(id, 1, "name?");
         guest.write_u16(u16::try_from(question.len()).unwrap()).await.unwrap();

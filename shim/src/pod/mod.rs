@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ring::digest::{SHA256, digest};
 use rustix::system::uname;
 use sandbox::{
-    ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, Rootfs, Sandbox, SandboxConfig,
-    SeccompFilter, StateDir, Stdio, Streams, Timeline,
+    ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, PortsError, Rootfs, Sandbox,
+    SandboxConfig, SeccompFilter, StateDir, Stdio, Streams, Timeline,
 };
 
 use crate::bundle::Bundle;
@@ -47,6 +47,8 @@ pub struct Pod {
     state: StateDir,
     /// Whether a container looks for names where only the host's network namespace has a server.
     relays_names: AtomicBool,
+    /// Whether others look for its ports in the host's network namespace, and do not find them yet.
+    lacks_ports: AtomicBool,
 }
 
 impl Host {
@@ -72,7 +74,8 @@ impl Pod {
         timeline: &Timeline,
     ) -> Result<Self, PodError> {
         // What cannot be is refused before there is a VM.
-        let plan = Plan::of(bundle, &Membership::of(bundle))?;
+        let membership = Membership::of(bundle);
+        let plan = Plan::of(bundle, &membership)?;
         let size = Size::of(bundle);
         let config = SandboxConfig {
             label: label(id, bundle),
@@ -92,7 +95,12 @@ impl Pod {
             cgroup_parent: cgroup_path(&bundle.spec),
         };
         let sandbox = Sandbox::launch(&host.installation, &host.state, config, timeline).await?;
-        Ok(Self { sandbox, state: host.state.clone(), relays_names: AtomicBool::new(false) })
+        Ok(Self {
+            sandbox,
+            state: host.state.clone(),
+            relays_names: AtomicBool::new(false),
+            lacks_ports: AtomicBool::new(membership != Membership::Alone),
+        })
     }
 
     /// A process in the pod's network namespace, which is gone when the VM is.
@@ -147,6 +155,17 @@ impl Pod {
         // Nothing of the tenant's has run yet: see the method.
         self.sandbox.learn_working_set().await;
         container.process.start().await.map_err(|error| PodError::create(error, &container.spec))
+    }
+
+    /// Has a pod's ports be found where Kubernetes looks for those it forwards: on the loopback of the network namespace that
+    /// was made for it. In that of a container alone others may listen themselves, as with Docker's `--network container:`.
+    /// Tried once: it works without.
+    pub async fn forward_ports(&self) -> Result<(), PortsError> {
+        if self.lacks_ports.swap(false, Ordering::Relaxed) {
+            self.sandbox.forward_ports().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Removes a container that has ended, or never started.

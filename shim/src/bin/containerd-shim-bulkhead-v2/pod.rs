@@ -156,7 +156,11 @@ impl ContainerBackend for PodContainer {
                 let (pod, container) = (self.pod.0.pod.read().await, self.container.read().await);
                 let (pod, container) =
                     (pod.as_ref().ok_or_else(stopped)?, container.as_ref().ok_or_else(removed)?);
-                pod.start(container).await.map_err(failure)
+                pod.start(container).await.map_err(failure)?;
+                if let Err(error) = pod.forward_ports().await {
+                    log::error(format_args!("the pod's ports are not forwarded: {}", shim::describe(&error)));
+                }
+                Ok(())
             })
             .await
     }

@@ -28,7 +28,7 @@ pub(super) async fn supervise(job: &mut Job, bundle: &Path) -> Result<u8, Superv
     }
     let (id, timeline) = (pod_id(&job.root, &job.id), Timeline::default());
     let pod = job.parent.unless_gone(Pod::launch(&host, &id, &bundle, &timeline)).await??;
-    let machine = Arc::new(Machine::new(pod, job.root.clone(), job.id.clone()));
+    let machine = Arc::new(Machine::new(pod, job.root.clone(), job.log.clone(), job.id.clone()));
     let done = keep(job, &bundle, &machine).await;
     if let Some(machine) = Arc::into_inner(machine) {
         machine.stop().await;

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::KILLED;
 use crate::blob;
+use crate::log::Log;
 use crate::protocol::{Ask, ProcessLine, Processes, Reply, Request, Wanted, Wiring};
 use crate::state::{Root, Status};
 use crate::stats;
@@ -24,6 +25,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Machine {
     pod: Pod,
     root: Root,
+    log: Log,
     /// The container the machine is there for.
     first: String,
     containers: Mutex<HashMap<String, Arc<Container>>>,
@@ -48,8 +50,8 @@ struct Own {
 type Answer = Result<(Reply, Vec<OwnedFd>), String>;
 
 impl Machine {
-    pub(super) fn new(pod: Pod, root: Root, first: String) -> Self {
-        Self { pod, root, first, containers: Mutex::default(), destroyed: Notify::new() }
+    pub(super) fn new(pod: Pod, root: Root, log: Log, first: String) -> Self {
+        Self { pod, root, log, first, containers: Mutex::default(), destroyed: Notify::new() }
     }
 
     /// Of a process in the pod's network namespace.
@@ -99,6 +101,9 @@ impl Machine {
     async fn start(&self, id: &str) -> Result<(), String> {
         let container = self.container(id)?;
         self.pod.start(&container).await.map_err(in_words)?;
+        if let Err(error) = self.pod.forward_ports().await {
+            self.log.warning(&format!("the pod's ports are not forwarded: {}", shim::describe(&error)));
+        }
         self.advance(id, Status::Created, Status::Running)
     }
 
