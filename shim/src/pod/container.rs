@@ -1,16 +1,17 @@
 //! A container of a pod, once it is made.
 
 use oci_spec::runtime::{LinuxResources, Process as ProcessSpec, Spec};
-use sandbox::{ExecConfig, Guest, GuestStats, Process, Processes, Share, Stdio, Streams};
+use sandbox::{ExecConfig, Guest, GuestStats, Process, Processes, Stdio, Streams};
 
 use super::PodError;
+use super::files::Given;
 use crate::guest_spec::{leave_out_the_hosts, settle_resources};
 
 pub struct Container {
     pub(super) id: String,
     pub(super) process: Process,
     pub(super) guest: Guest,
-    pub(super) shares: Vec<Share>,
+    pub(super) given: Given,
     pub(super) spec: Spec,
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ring::digest::{SHA256, digest};
 use rustix::system::uname;
 use sandbox::{
-    ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, Rootfs, Sandbox, SandboxConfig,
+    ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, Sandbox, SandboxConfig,
     SeccompFilter, StateDir, Stdio, Streams, Timeline,
 };
 
@@ -23,6 +23,8 @@ use crate::cgroup_path::cgroup_path;
 use crate::guest_spec::{Network, Plan};
 use crate::membership::Membership;
 use crate::size::Size;
+
+use files::Given;
 
 pub use container::Container;
 pub use error::{ErrorKind, PodError};
@@ -113,14 +115,14 @@ impl Pod {
         if files::asks_docker_for_names(&spec, &binds) {
             self.relays_names.store(true, Ordering::Relaxed);
         }
-        let mut shares = Vec::new();
+        let mut given = Given::default();
         let made = async {
-            let root = self.share_files(bundle, rootfs, &mut spec, &binds, &mut shares).await?;
+            let rootfs = self.give_files(bundle, rootfs, &mut spec, &binds, &mut given).await?;
             let config = ContainerConfig {
                 id: id.to_owned(),
                 spec: spec.clone(),
                 seccomp,
-                rootfs: Rootfs::Share { name: root, read_only: false },
+                rootfs,
                 stdio,
                 user: String::new(),
                 files: Vec::new(),
@@ -132,10 +134,10 @@ impl Pod {
         match made.await {
             Ok((process, streams)) => {
                 let guest = self.sandbox.guest().clone();
-                Ok((Container { id: id.to_owned(), process, guest, shares, spec }, streams))
+                Ok((Container { id: id.to_owned(), process, guest, given, spec }, streams))
             }
             Err(error) => {
-                self.unshare(shares).await;
+                self.take_back(given).await;
                 Err(error)
             }
         }
@@ -151,9 +153,9 @@ impl Pod {
 
     /// Removes a container that has ended, or never started.
     pub async fn remove(&self, container: Container) -> Result<(), PodError> {
-        let Container { id, guest, shares, .. } = container;
+        let Container { id, guest, given, .. } = container;
         let removed = guest.remove_container(&id).await;
-        self.unshare(shares).await;
+        self.take_back(given).await;
         Ok(removed?)
     }
 

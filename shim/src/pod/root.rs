@@ -1,12 +1,30 @@
 //! A container's root file system, from where the front end has it.
 
-use sandbox::{Access, Cache, FsMount, SharedTree};
+use sandbox::{Access, Cache, DiskMount, FsMount, SharedTree};
 
 use super::PodError;
 use crate::bundle::Bundle;
 
-/// The tree of files that is the container's root.
-pub(super) fn tree(bundle: &Bundle, rootfs: &[FsMount]) -> Result<SharedTree, PodError> {
+/// What a container's root is of.
+pub(super) enum Root {
+    /// Files of the host.
+    Tree(SharedTree),
+    /// A disk, into which only the guest looks.
+    Disk(DiskMount),
+}
+
+impl Root {
+    pub(super) fn of(bundle: &Bundle, rootfs: &[FsMount]) -> Result<Self, PodError> {
+        if let [only] = rootfs
+            && let Some(disk) = only.disk()
+        {
+            return Ok(Self::Disk(disk));
+        }
+        tree(bundle, rootfs).map(Self::Tree)
+    }
+}
+
+fn tree(bundle: &Bundle, rootfs: &[FsMount]) -> Result<SharedTree, PodError> {
     if !rootfs.is_empty() {
         return SharedTree::of_mounts(rootfs, Access::Writable, Cache::Shared)
             .map_err(|source| PodError::Tree { what: "the root file system".to_owned(), source });
