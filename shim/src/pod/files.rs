@@ -1,4 +1,4 @@
-//! What a container is made of, given to the guest: its root, and the mounts whose source is the host's.
+//! What a container has of the host, given to the guest: its root, the mounts whose source is a path there, block devices.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,7 +9,7 @@ use sandbox::{Access, AddedDisk, Cache, DiskMount, FsMount, Rootfs, Share, Share
 use super::root::Root;
 use super::{Pod, PodError};
 use crate::bundle::Bundle;
-use crate::guest_spec::Bind;
+use crate::guest_spec::{Bind, BlockDevice};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -66,12 +66,23 @@ impl Pod {
         self.give_disk(file, disk.is_read_only(), given).await
     }
 
-    pub(super) async fn give_disk(
+    /// Gives the guest block devices of the host, after which the spec names them as the guest does.
+    pub(super) async fn give_devices(
         &self,
-        file: File,
-        read_only: bool,
+        spec: &mut Spec,
+        devices: &[BlockDevice],
         given: &mut Given,
-    ) -> Result<AddedDisk, PodError> {
+    ) -> Result<(), PodError> {
+        for device in devices {
+            let file =
+                device.open().map_err(|source| PodError::OpenDisk { path: device.source.clone(), source })?;
+            let disk = self.give_disk(file, device.is_read_only(), given).await?;
+            device.settle_as(disk.number(), spec);
+        }
+        Ok(())
+    }
+
+    async fn give_disk(&self, file: File, read_only: bool, given: &mut Given) -> Result<AddedDisk, PodError> {
         let disk = self.sandbox.add_disk(vec![file], read_only).await?;
         given.disks.push(disk.clone());
         Ok(disk)

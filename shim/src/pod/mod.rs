@@ -110,7 +110,7 @@ impl Pod {
         rootfs: &[FsMount],
         stdio: Stdio,
     ) -> Result<(Container, Streams), PodError> {
-        let Plan { mut spec, binds, seccomp, .. } = Plan::of(bundle, &Membership::of(bundle))?;
+        let Plan { mut spec, binds, devices, seccomp, .. } = Plan::of(bundle, &Membership::of(bundle))?;
         let seccomp = seccomp.map(|profile| SeccompFilter::of(&profile, &self.state)).transpose()?;
         if files::asks_docker_for_names(&spec, &binds) {
             self.relays_names.store(true, Ordering::Relaxed);
@@ -118,6 +118,7 @@ impl Pod {
         let mut given = Given::default();
         let made = async {
             let rootfs = self.give_files(bundle, rootfs, &mut spec, &binds, &mut given).await?;
+            self.give_devices(&mut spec, &devices, &mut given).await?;
             let config = ContainerConfig {
                 id: id.to_owned(),
                 spec: spec.clone(),
