@@ -14,7 +14,7 @@ use vmm_api::{CONTROL_FD, ControlSocket, End, EndReason, Event, Message, Reply, 
 fn main() -> ExitCode {
     let mut stamps = Stamps::default();
     stamps.mark("process");
-    jail::keep_freed_memory();
+    jail::open_no_files();
     let control = match take_control_socket() {
         Ok(control) => Arc::new(control),
         Err(error) => {

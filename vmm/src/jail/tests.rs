@@ -210,8 +210,26 @@ fn the_main_thread_still_starts_threads_and_these_are_confined_further() {
 #[test]
 fn a_thread_may_free_what_it_likes() {
     let ended = ends_at(Thread::Rng, || {
-        super::keep_freed_memory();
+        super::open_no_files();
         drop((0..100).map(|_| vec![1u8; 60_000]).collect::<Vec<_>>());
+    });
+    assert_eq!(ended.said, "survived");
+}
+
+#[test]
+fn as_many_threads_as_there_are_may_allocate() {
+    let ended = ends_at(Thread::Main, || {
+        super::open_no_files();
+        let all_there = std::sync::Barrier::new(24);
+        std::thread::scope(|scope| {
+            for _ in 0..24 {
+                scope.spawn(|| {
+                    let memory = vec![1u8; 60_000];
+                    all_there.wait();
+                    drop(memory);
+                });
+            }
+        });
     });
     assert_eq!(ended.said, "survived");
 }

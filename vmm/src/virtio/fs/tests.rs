@@ -14,7 +14,7 @@ use vmm_api::MAX_FUSE_MESSAGE;
 use super::session::MOST_PENDING;
 use super::{Fs, FsHandle, QUEUE_SIZES};
 use crate::ending::Ending;
-use crate::jail::{keep_freed_memory, seccomp};
+use crate::jail::{open_no_files, seccomp};
 use crate::pci::Slot;
 use crate::virtio::mock_driver::*;
 use crate::virtio::queue_thread::ThreadPlan;
@@ -44,7 +44,7 @@ fn rig() -> Rig {
 }
 
 fn rig_on(machine: MockMachine) -> Rig {
-    keep_freed_memory();
+    open_no_files();
     let ending = Arc::new(Ending::new().unwrap());
     // A call its filter forbids would end the tests.
     let confine = || seccomp::confine(seccomp::Thread::Fs);

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use super::features::{CTRL_VQ, MQ};
 use super::rig::*;
 use super::{Carrier, FarSide, Tap, TapError};
-use crate::jail::{keep_freed_memory, seccomp};
+use crate::jail::{open_no_files, seccomp};
 
 const NAME: &[u8] = b"tap0";
 /// For experiments on one's own network (IEEE 802).
@@ -75,7 +75,7 @@ fn ethernet_frame(seed: u8) -> Vec<u8> {
 
 /// A guest on these queues, in threads confined as the VMM's.
 fn guest(taps: Vec<OwnedFd>) {
-    keep_freed_memory();
+    open_no_files();
     seccomp::confine(seccomp::Thread::Main).unwrap();
     let carriers: Vec<_> =
         taps.into_iter().map(|tap| Box::new(Tap::new(tap).unwrap()) as Box<dyn Carrier>).collect();

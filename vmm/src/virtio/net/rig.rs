@@ -11,7 +11,7 @@ use super::frame::HEADER;
 use super::mock_tap::{Network, mock_tap};
 use super::{FarSide, Net, NetHandle, PLACE_MAC};
 use crate::ending::Ending;
-use crate::jail::{keep_freed_memory, seccomp};
+use crate::jail::{open_no_files, seccomp};
 use crate::pci::Slot;
 use crate::virtio::mock_driver::*;
 use crate::virtio::queue_thread::ThreadPlan;
@@ -37,7 +37,7 @@ pub(super) fn rig(pairs: u8) -> Rig {
 }
 
 pub(super) fn rig_on(machine: MockMachine, pairs: u8) -> Rig {
-    keep_freed_memory();
+    open_no_files();
     let ending = Arc::new(Ending::new().unwrap());
     // A call its filter forbids would end the tests.
     let confine = || seccomp::confine(seccomp::Thread::Net);
