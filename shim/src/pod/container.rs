@@ -25,6 +25,11 @@ impl Container {
         &self.process
     }
 
+    /// Whether its root or a device of it is a disk of the host.
+    pub fn has_disks(&self) -> bool {
+        self.given.has_disks()
+    }
+
     /// Runs a further process; it runs when this returns.
     pub async fn exec(
         &self,

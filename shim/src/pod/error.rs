@@ -83,7 +83,8 @@ impl PodError {
         match self {
             Self::Bundle(BundleError::Missing(_)) => ErrorKind::NotFound,
             Self::Guest(GuestError::NotFound(_)) => ErrorKind::NotFound,
-            Self::Guest(GuestError::Ended(_) | GuestError::Gone) => ErrorKind::Unavailable,
+            Self::Guest(GuestError::Ended(_) | GuestError::Gone)
+            | Self::Disk(DiskError::Guest(GuestError::Ended(_) | GuestError::Gone)) => ErrorKind::Unavailable,
             Self::Bundle(_)
             | Self::Refused(_)
             | Self::Root { .. }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use oci_spec::runtime::Spec;
-use sandbox::{Access, AddedDisk, Cache, DiskMount, FsMount, Rootfs, Share, SharedTree};
+use sandbox::{Access, AddedDisk, Cache, DiskError, DiskMount, FsMount, Rootfs, Share, SharedTree};
 
 use super::root::Root;
 use super::{Pod, PodError};
@@ -21,6 +21,12 @@ const DOCKERS_NAME_SERVER: &str = "127.0.0.11";
 pub(super) struct Given {
     shares: Vec<Share>,
     disks: Vec<AddedDisk>,
+}
+
+impl Given {
+    pub(super) fn has_disks(&self) -> bool {
+        !self.disks.is_empty()
+    }
 }
 
 impl Pod {
@@ -88,17 +94,18 @@ impl Pod {
         Ok(disk)
     }
 
-    /// The guest lets go of what a container had of the host, whose disks nobody holds any more.
-    pub(super) async fn take_back(&self, given: Given) {
+    /// The guest lets go of what a container had of the host. An error tells of a disk that it still uses.
+    pub(super) async fn take_back(&self, given: Given) -> Result<(), DiskError> {
         let Given { shares, disks } = given;
         for share in shares {
             // It goes with the VM at the latest.
             let _ = self.sandbox.unshare(share).await;
         }
+        let mut all = Ok(());
         for disk in disks {
-            // So does this, and what was written is on it in any case.
-            let _ = self.sandbox.remove_disk(disk).await;
+            all = all.and(self.sandbox.remove_disk(disk).await);
         }
+        all
     }
 }
 

@@ -138,7 +138,8 @@ impl Pod {
                 Ok((Container { id: id.to_owned(), process, guest, given, spec }, streams))
             }
             Err(error) => {
-                self.take_back(given).await;
+                // Nothing has run in it, and written.
+                let _ = self.take_back(given).await;
                 Err(error)
             }
         }
@@ -152,12 +153,13 @@ impl Pod {
         container.process.start().await.map_err(|error| PodError::create(error, &container.spec))
     }
 
-    /// Removes a container that has ended, or never started.
+    /// Removes a container that has ended, or never started. What it wrote is on its disks when this succeeds.
     pub async fn remove(&self, container: Container) -> Result<(), PodError> {
         let Container { id, guest, given, .. } = container;
         let removed = guest.remove_container(&id).await;
-        self.take_back(given).await;
-        Ok(removed?)
+        let taken = self.take_back(given).await;
+        removed?;
+        Ok(taken?)
     }
 
     /// Waits for the VM's end, also when this value goes meanwhile.
