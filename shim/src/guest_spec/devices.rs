@@ -6,11 +6,11 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Spec};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, Spec};
 use rustix::fs::{major, minor};
 use sandbox::DeviceNumber;
 
-use super::Refusal;
+use super::{Refusal, namespaces};
 
 /// Character devices of the guest's kernel (Linux Documentation/admin-guide/devices.txt): null, zero, full, random, urandom,
 /// tty, console, ptmx, fuse, tun.
@@ -43,12 +43,17 @@ struct Access {
 pub(super) fn settle(linux: &mut Linux) -> Result<Vec<BlockDevice>, Refusal> {
     let rules = linux.resources().as_ref().and_then(|resources| resources.devices().clone());
     let rules = rules.unwrap_or_default();
+    let in_user_namespace = namespaces::has(linux, LinuxNamespaceType::User);
     let mut given = Vec::new();
     for (index, device) in linux.devices().iter().flatten().enumerate() {
         match device.typ() {
             LinuxDeviceType::P => {}
             LinuxDeviceType::C | LinuxDeviceType::U
                 if OF_ANY_KERNEL.contains(&(device.major(), device.minor())) => {}
+            // There it would be the agent's device of the same path, bound.
+            LinuxDeviceType::B if in_user_namespace => {
+                return Err(Refusal::DeviceInUserNamespace(device.path().clone()));
+            }
             LinuxDeviceType::B => given.push(block_device(index, device, &rules)?),
             _ => return Err(Refusal::Device(device.path().clone())),
         }
@@ -208,6 +213,16 @@ mod tests {
         assert!(matches!(refused("/dev/x", ""), Refusal::DeviceRule(_)));
         assert!(matches!(refused("/x", ALL), Refusal::DevicePath(_)));
         assert!(matches!(refused("/dev/x", ALL), Refusal::NoBlockDevice { .. }));
+    }
+
+    #[test]
+    fn a_user_namespace_gets_no_block_device() {
+        let text = format!(
+            r#"{{"devices":[{}],"namespaces":[{{"type":"user"}}],"resources":{{"devices":[{{"allow":true}}]}}}}"#,
+            device("b", "/dev/x", 7, 1)
+        );
+        let mut linux: Linux = serde_json::from_str(&text).unwrap();
+        assert!(matches!(settle(&mut linux), Err(Refusal::DeviceInUserNamespace(_))));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum Refusal {
     NoMountSource { destination: PathBuf, source_path: PathBuf, source: std::io::Error },
     #[error("device {}: a VM gets no character device of the host", .0.display())]
     Device(PathBuf),
+    #[error("device {}: a container in a user namespace gets no device of the host", .0.display())]
+    DeviceInUserNamespace(PathBuf),
     #[error("device {}: no rule of linux.resources.devices lets the container read it", .0.display())]
     DeviceRule(PathBuf),
     #[error("device {}: devices are made below /dev alone", .0.display())]
