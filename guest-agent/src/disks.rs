@@ -7,9 +7,13 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agent_api::agent::DeviceNumber;
+use rustix::fs::{Mode, OFlags, major, minor, open};
+use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -45,6 +49,10 @@ pub(crate) enum DiskError {
     Uevents(#[source] io::Error),
     #[error("cannot have the kernel let go of disk {serial:?}")]
     Remove { serial: String, source: io::Error },
+    #[error("something is still mounted from disk {serial:?}")]
+    InUse { serial: String },
+    #[error("cannot tell the number of disk {serial:?}")]
+    Number { serial: String, source: io::Error },
 }
 
 /// Has the kernel find these disks, and waits until they are there.
@@ -89,13 +97,42 @@ pub(crate) async fn look() -> Result<(), DiskError> {
     rescan().await.map_err(DiskError::Rescan)
 }
 
-/// Has the kernel let go of the disk, so that the host may take it away.
+/// Has the kernel let go of the disk, so that the host may take it away. One that something is mounted from stays, and has
+/// all that was written.
 pub(crate) async fn detach(serial: &str) -> Result<(), DiskError> {
-    let disk = find_entry(serial)?;
-    // /sys/block/vda/device is the virtio device; the PCI function is its parent.
-    let remove = disk.join("device/../remove");
+    let (disk, device) = (find_entry(serial)?, find(serial)?);
     let serial = serial.to_owned();
-    blocking(move || fs::write(remove, "1")).await.map_err(|source| DiskError::Remove { serial, source })
+    let free = blocking(move || {
+        let free = is_free(&device)?;
+        if free {
+            // /sys/block/vda/device is the virtio device; the PCI function is its parent.
+            fs::write(disk.join("device/../remove"), "1")?;
+        } else {
+            rustix::fs::sync();
+        }
+        Ok(free)
+    });
+    match free.await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(DiskError::InUse { serial }),
+        Err(source) => Err(DiskError::Remove { serial, source }),
+    }
+}
+
+/// Whether nothing is mounted from the device: what is has it exclusively (open(2), O_EXCL).
+fn is_free(device: &Path) -> io::Result<bool> {
+    match open(device, OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(_) => Ok(true),
+        Err(Errno::BUSY) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// By which the kernel knows the disk with this serial.
+pub(crate) fn number(serial: &str) -> Result<DeviceNumber, DiskError> {
+    let told = fs::metadata(find(serial)?);
+    let device = told.map_err(|source| DiskError::Number { serial: serial.to_owned(), source })?.rdev();
+    Ok(DeviceNumber { major: major(device), minor: minor(device), ..Default::default() })
 }
 
 /// The block device of the disk with this serial.

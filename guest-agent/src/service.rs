@@ -62,7 +62,9 @@ impl Agent for Service {
         request: AttachDisksRequest,
     ) -> Result<AttachDisksResponse> {
         disks::attach(&request.serials).await.map_err(|error| disk_status(&error))?;
-        Ok(AttachDisksResponse::default())
+        let number = |serial: &String| disks::number(serial).map_err(|error| disk_status(&error));
+        let numbers = request.serials.iter().map(number).collect::<Result<_>>()?;
+        Ok(AttachDisksResponse { numbers, ..Default::default() })
     }
 
     async fn mount_shares(
@@ -240,6 +242,7 @@ fn adopt_status(error: &AdoptError) -> Error {
 fn disk_status(error: &DiskError) -> Error {
     let code = match error {
         DiskError::Missing { .. } => Code::NOT_FOUND,
+        DiskError::InUse { .. } => Code::FAILED_PRECONDITION,
         _ => Code::INTERNAL,
     };
     status(code, error)

@@ -64,8 +64,10 @@ pub enum Rootfs {
         serial: String,
         /// ext4, xfs or erofs.
         file_system: String,
-        /// For its mount, separated by commas.
+        /// For its file system, separated by commas.
         options: String,
+        /// Of its mount, as mount(2) has them.
+        flags: u32,
         read_only: bool,
     },
 }
@@ -172,8 +174,8 @@ impl From<Rootfs> for agent::Rootfs {
                 Self { layers, scratch: scratch.unwrap_or_default(), ..Default::default() }
             }
             Rootfs::Share { name, read_only } => Self { share: name, read_only, ..Default::default() },
-            Rootfs::Disk { serial, file_system, options, read_only } => {
-                let disk = agent::DiskRoot { serial, file_system, options, ..Default::default() };
+            Rootfs::Disk { serial, file_system, options, flags, read_only } => {
+                let disk = agent::DiskRoot { serial, file_system, options, flags, ..Default::default() };
                 Self { disk: MessageField::some(disk), read_only, ..Default::default() }
             }
         }

@@ -55,6 +55,14 @@ impl Descriptors {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddedDisk {
     serial: String,
+    number: DeviceNumber,
+}
+
+/// By which a kernel knows a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceNumber {
+    pub major: u32,
+    pub minor: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,12 +71,19 @@ pub enum DiskError {
     Vmm(#[from] VmmError),
     #[error(transparent)]
     Guest(#[from] GuestError),
+    #[error("the agent does not tell which device of the guest the disk is")]
+    Unnumbered,
 }
 
 impl AddedDisk {
     /// By which [`Rootfs::Disk`] names it.
     pub fn serial(&self) -> &str {
         &self.serial
+    }
+
+    /// By which the guest's kernel knows it.
+    pub fn number(&self) -> DeviceNumber {
+        self.number
     }
 }
 
@@ -84,14 +99,24 @@ impl Sandbox {
             (Reply::DiskAdded, _) => {}
             _ => return Err(VmmError::WrongReply.into()),
         }
-        self.guest.attach_disk(&serial).await?;
-        Ok(AddedDisk { serial })
+        match self.guest.attach_disk(&serial).await {
+            Ok(Some(number)) => Ok(AddedDisk { serial, number }),
+            failed => {
+                // Whatever the guest made of it, the host is not to hold it for its sake.
+                let _ = self.take_disk(serial).await;
+                failed?;
+                Err(DiskError::Unnumbered)
+            }
+        }
     }
 
-    /// Takes back a disk that was added; nothing of the guest may use it any more.
+    /// Takes back a disk that was added; refused while the guest has something mounted from it.
     pub async fn remove_disk(&self, disk: AddedDisk) -> Result<(), DiskError> {
-        let AddedDisk { serial } = disk;
-        self.guest.detach_disk(&serial).await?;
+        self.guest.detach_disk(&disk.serial).await?;
+        self.take_disk(disk.serial).await
+    }
+
+    async fn take_disk(&self, serial: String) -> Result<(), DiskError> {
         match self.vmm.handle().call(Request::RemoveDisk { serial }, Vec::new()).await? {
             (Reply::DiskRemoved, _) => Ok(()),
             _ => Err(VmmError::WrongReply.into()),

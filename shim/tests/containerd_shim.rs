@@ -183,6 +183,7 @@ fn it_says_what_it_is() {
     let info = Command::new(PROGRAM).arg("-info").stdin(Stdio::null()).output().unwrap();
     let info = RuntimeInfo::parse_from_bytes(&info.stdout).unwrap();
     assert_eq!(info.name, "io.containerd.bulkhead.v2");
+    assert_eq!(info.annotations.get("containerd.io/runtime-allow-mounts").map(String::as_str), Some("erofs"));
     let version = Command::new(PROGRAM).arg("-v").output().unwrap();
     assert!(String::from_utf8(version.stdout).unwrap().contains(&info.version.version));
     let refused = Command::new(PROGRAM).args(["-id", "c", "start"]).output().unwrap();

@@ -709,6 +709,9 @@ impl ::protobuf::Message for AttachDisksRequest {
 // @@protoc_insertion_point(message:bulkhead.agent.v1.AttachDisksResponse)
 #[derive(PartialEq,Clone,Default,Debug)]
 pub struct AttachDisksResponse {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.AttachDisksResponse.numbers)
+    pub numbers: ::std::vec::Vec<DeviceNumber>,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.AttachDisksResponse.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -736,6 +739,9 @@ impl ::protobuf::Message for AttachDisksResponse {
     fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
         while let Some(tag) = is.read_raw_tag_or_eof()? {
             match tag {
+                10 => {
+                    self.numbers.push(is.read_message()?);
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -748,12 +754,19 @@ impl ::protobuf::Message for AttachDisksResponse {
     #[allow(unused_variables)]
     fn compute_size(&self) -> u64 {
         let mut my_size = 0;
+        for value in &self.numbers {
+            let len = value.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        };
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
     }
 
     fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        for v in &self.numbers {
+            ::protobuf::rt::write_message_field_with_cached_size(1, v, os)?;
+        };
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
     }
@@ -771,11 +784,116 @@ impl ::protobuf::Message for AttachDisksResponse {
     }
 
     fn clear(&mut self) {
+        self.numbers.clear();
         self.special_fields.clear();
     }
 
     fn default_instance() -> &'static AttachDisksResponse {
         static instance: AttachDisksResponse = AttachDisksResponse {
+            numbers: ::std::vec::Vec::new(),
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.DeviceNumber)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct DeviceNumber {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.DeviceNumber.major)
+    pub major: u32,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.DeviceNumber.minor)
+    pub minor: u32,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.DeviceNumber.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a DeviceNumber {
+    fn default() -> &'a DeviceNumber {
+        <DeviceNumber as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl DeviceNumber {
+    pub fn new() -> DeviceNumber {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for DeviceNumber {
+    const NAME: &'static str = "DeviceNumber";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.major = is.read_uint32()?;
+                },
+                16 => {
+                    self.minor = is.read_uint32()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.major != 0 {
+            my_size += ::protobuf::rt::uint32_size(1, self.major);
+        }
+        if self.minor != 0 {
+            my_size += ::protobuf::rt::uint32_size(2, self.minor);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.major != 0 {
+            os.write_uint32(1, self.major)?;
+        }
+        if self.minor != 0 {
+            os.write_uint32(2, self.minor)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> DeviceNumber {
+        DeviceNumber::new()
+    }
+
+    fn clear(&mut self) {
+        self.major = 0;
+        self.minor = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static DeviceNumber {
+        static instance: DeviceNumber = DeviceNumber {
+            major: 0,
+            minor: 0,
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance
@@ -3062,6 +3180,8 @@ pub struct DiskRoot {
     pub file_system: ::std::string::String,
     // @@protoc_insertion_point(field:bulkhead.agent.v1.DiskRoot.options)
     pub options: ::std::string::String,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.DiskRoot.flags)
+    pub flags: u32,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.DiskRoot.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -3098,6 +3218,9 @@ impl ::protobuf::Message for DiskRoot {
                 26 => {
                     self.options = is.read_string()?;
                 },
+                32 => {
+                    self.flags = is.read_uint32()?;
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -3119,6 +3242,9 @@ impl ::protobuf::Message for DiskRoot {
         if !self.options.is_empty() {
             my_size += ::protobuf::rt::string_size(3, &self.options);
         }
+        if self.flags != 0 {
+            my_size += ::protobuf::rt::uint32_size(4, self.flags);
+        }
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
@@ -3133,6 +3259,9 @@ impl ::protobuf::Message for DiskRoot {
         }
         if !self.options.is_empty() {
             os.write_string(3, &self.options)?;
+        }
+        if self.flags != 0 {
+            os.write_uint32(4, self.flags)?;
         }
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
@@ -3154,6 +3283,7 @@ impl ::protobuf::Message for DiskRoot {
         self.serial.clear();
         self.file_system.clear();
         self.options.clear();
+        self.flags = 0;
         self.special_fields.clear();
     }
 
@@ -3162,6 +3292,7 @@ impl ::protobuf::Message for DiskRoot {
             serial: ::std::string::String::new(),
             file_system: ::std::string::String::new(),
             options: ::std::string::String::new(),
+            flags: 0,
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance

@@ -123,7 +123,8 @@ impl Rootfs {
         };
         let options = CString::new(disk.options.as_str())
             .map_err(|error| cannot_mount(format!("disk {:?}", disk.serial), error.into()))?;
-        let flags = if takes_writes { MountFlags::empty() } else { MountFlags::RDONLY };
+        let access = if takes_writes { MountFlags::empty() } else { MountFlags::RDONLY };
+        let flags = MountFlags::from_bits_truncate(disk.flags) | access;
         let at = self.place_of_only_part(dir, !takes_writes);
         self.mount_disk(&disk.serial, &at, file_system, flags, Some(&options))?;
         self.finish_only_part(dir)

@@ -4,13 +4,14 @@ use agent_api::agent::{AttachDisksRequest, DetachDiskRequest, MountSharesRequest
 use ttrpc::context::Context;
 
 use super::{Guest, GuestError};
+use crate::disks::DeviceNumber;
 
 impl Guest {
-    /// Waits until the guest has found the disk.
-    pub(crate) async fn attach_disk(&self, serial: &str) -> Result<(), GuestError> {
+    /// Waits until the guest has found the disk; gives the number it has there, if the guest tells one.
+    pub(crate) async fn attach_disk(&self, serial: &str) -> Result<Option<DeviceNumber>, GuestError> {
         let request = AttachDisksRequest { serials: vec![serial.to_owned()], ..Default::default() };
-        self.answer(self.client.attach_disks(Context::default(), &request)).await?;
-        Ok(())
+        let answer = self.answer(self.client.attach_disks(Context::default(), &request)).await?;
+        Ok(answer.numbers.first().map(|number| DeviceNumber { major: number.major, minor: number.minor }))
     }
 
     /// Has the guest let go of the disk.

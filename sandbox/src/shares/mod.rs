@@ -1,6 +1,5 @@
 //! Trees of the host's files that the guest sees below one directory: served by a process of their own, over one device.
 
-mod options;
 mod server;
 mod tree;
 
@@ -16,7 +15,7 @@ pub(crate) use server::{FileServer, MEMORY as SERVER_MEMORY};
 
 pub use file_server_api::Cache;
 pub use server::ServerError;
-pub use tree::{Access, FsMount, SharedTree, TreeError};
+pub use tree::{Access, SharedTree, TreeError};
 
 /// By which the guest mounts the device.
 const TAG: &str = "shares";

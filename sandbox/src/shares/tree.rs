@@ -12,7 +12,8 @@ use rustix::mount::{
     open_tree,
 };
 
-use super::options::{self, MountOptions};
+use crate::mounts::FsMount;
+use crate::mounts::options::{self, MountOptions};
 
 /// Where mounts are put together, in a namespace that nobody else sees: a directory that every host has, and that no file
 /// system is made of.
@@ -32,16 +33,6 @@ pub struct SharedTree {
 pub enum Access {
     ReadOnly,
     Writable,
-}
-
-/// A mount as mount(8) and containerd describe it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FsMount {
-    /// `overlay`, `bind`, ….
-    pub kind: String,
-    pub source: String,
-    /// Flags and the file system's own options, as of fstab(5).
-    pub options: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]

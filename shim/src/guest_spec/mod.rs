@@ -13,6 +13,7 @@ use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
 use crate::bundle::Bundle;
 use crate::membership::Membership;
 
+pub(crate) use devices::BlockDevice;
 pub(crate) use mounts::Bind;
 pub(crate) use namespaces::Network;
 pub(crate) use resources::settle_resources;
@@ -36,6 +37,14 @@ pub enum Refusal {
     NoMountSource { destination: PathBuf, source_path: PathBuf, source: std::io::Error },
     #[error("device {}: a VM gets no character device of the host", .0.display())]
     Device(PathBuf),
+    #[error("device {}: a container in a user namespace gets no device of the host", .0.display())]
+    DeviceInUserNamespace(PathBuf),
+    #[error("device {}: no rule of linux.resources.devices lets the container read it", .0.display())]
+    DeviceRule(PathBuf),
+    #[error("device {}: devices are made below /dev alone", .0.display())]
+    DevicePath(PathBuf),
+    #[error("device {}: the host has no block device {major}:{minor}", path.display())]
+    NoBlockDevice { path: PathBuf, major: i64, minor: i64 },
     #[error("{field} cannot be had in a VM: {reason}")]
     Field { field: &'static str, reason: &'static str },
 }
@@ -46,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) spec: Spec,
     /// Mounts of the spec whose source is a path of the host yet.
     pub(crate) binds: Vec<Bind>,
+    /// Devices of the spec whose numbers are the host's yet.
+    pub(crate) devices: Vec<BlockDevice>,
     /// Compiled on the host.
     pub(crate) seccomp: Option<LinuxSeccomp>,
     pub(crate) network: Network,
@@ -59,7 +70,7 @@ impl Plan {
         let network = namespaces::settle(&mut linux, in_pod)?;
         let shared_name = !namespaces::has(&linux, oci_spec::runtime::LinuxNamespaceType::Uts);
         let binds = mounts::settle(&mut spec, bundle, in_pod)?;
-        devices::check(&linux)?;
+        let devices = devices::settle(&mut linux)?;
         refuse_what_no_guest_has(&linux)?;
         resources::settle(&mut linux)?;
         let seccomp = linux.seccomp().clone();
@@ -76,7 +87,7 @@ impl Plan {
         // Programs of the host, and words for it.
         spec.set_hooks(None);
         spec.set_annotations(None);
-        Ok(Self { spec, binds, seccomp, network })
+        Ok(Self { spec, binds, devices, seccomp, network })
     }
 }
 

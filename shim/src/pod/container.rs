@@ -1,16 +1,17 @@
 //! A container of a pod, once it is made.
 
 use oci_spec::runtime::{LinuxResources, Process as ProcessSpec, Spec};
-use sandbox::{ExecConfig, Guest, GuestStats, Process, Processes, Share, Stdio, Streams};
+use sandbox::{ExecConfig, Guest, GuestStats, Process, Processes, Stdio, Streams};
 
 use super::PodError;
+use super::files::Given;
 use crate::guest_spec::{leave_out_the_hosts, settle_resources};
 
 pub struct Container {
     pub(super) id: String,
     pub(super) process: Process,
     pub(super) guest: Guest,
-    pub(super) shares: Vec<Share>,
+    pub(super) given: Given,
     pub(super) spec: Spec,
 }
 
@@ -22,6 +23,11 @@ impl Container {
     /// Its own process, to be waited for and sent signals.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Whether its root or a device of it is a disk of the host.
+    pub fn has_disks(&self) -> bool {
+        self.given.has_disks()
     }
 
     /// Runs a further process; it runs when this returns.

@@ -1,8 +1,11 @@
 //! Why a pod or its containers did not do what was asked, with what a client is told: a kind, and words it knows.
 
+use std::io;
+use std::path::PathBuf;
+
 use oci_spec::runtime::Spec;
 use sandbox::{
-    Cause, CreateError, GuestError, InstallationError, LaunchError, NamespaceError, NetworkError,
+    Cause, CreateError, DiskError, GuestError, InstallationError, LaunchError, NamespaceError, NetworkError,
     RecordError, SeccompError, ShareError, TreeError,
 };
 
@@ -45,6 +48,10 @@ pub enum PodError {
     Tree { what: String, source: TreeError },
     #[error("cannot share files with the guest")]
     Share(#[from] ShareError),
+    #[error("cannot open the disk {}", .path.display())]
+    OpenDisk { path: PathBuf, source: io::Error },
+    #[error("cannot give the guest a disk")]
+    Disk(#[from] DiskError),
     // In runc's words: clients look for them to tell exit codes 127 and 126.
     #[error("unable to start container process: exec: {program:?}: executable file not found in $PATH")]
     CommandNotFound { program: String },
@@ -76,7 +83,8 @@ impl PodError {
         match self {
             Self::Bundle(BundleError::Missing(_)) => ErrorKind::NotFound,
             Self::Guest(GuestError::NotFound(_)) => ErrorKind::NotFound,
-            Self::Guest(GuestError::Ended(_) | GuestError::Gone) => ErrorKind::Unavailable,
+            Self::Guest(GuestError::Ended(_) | GuestError::Gone)
+            | Self::Disk(DiskError::Guest(GuestError::Ended(_) | GuestError::Gone)) => ErrorKind::Unavailable,
             Self::Bundle(_)
             | Self::Refused(_)
             | Self::Root { .. }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ring::digest::{SHA256, digest};
 use rustix::system::uname;
 use sandbox::{
-    ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, PortsError, Rootfs, Sandbox,
+    ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, PortsError, Sandbox,
     SandboxConfig, SeccompFilter, StateDir, Stdio, Streams, Timeline,
 };
 
@@ -23,6 +23,8 @@ use crate::cgroup_path::cgroup_path;
 use crate::guest_spec::{Network, Plan};
 use crate::membership::Membership;
 use crate::size::Size;
+
+use files::Given;
 
 pub use container::Container;
 pub use error::{ErrorKind, PodError};
@@ -116,19 +118,20 @@ impl Pod {
         rootfs: &[FsMount],
         stdio: Stdio,
     ) -> Result<(Container, Streams), PodError> {
-        let Plan { mut spec, binds, seccomp, .. } = Plan::of(bundle, &Membership::of(bundle))?;
+        let Plan { mut spec, binds, devices, seccomp, .. } = Plan::of(bundle, &Membership::of(bundle))?;
         let seccomp = seccomp.map(|profile| SeccompFilter::of(&profile, &self.state)).transpose()?;
         if files::asks_docker_for_names(&spec, &binds) {
             self.relays_names.store(true, Ordering::Relaxed);
         }
-        let mut shares = Vec::new();
+        let mut given = Given::default();
         let made = async {
-            let root = self.share_files(bundle, rootfs, &mut spec, &binds, &mut shares).await?;
+            let rootfs = self.give_files(bundle, rootfs, &mut spec, &binds, &mut given).await?;
+            self.give_devices(&mut spec, &devices, &mut given).await?;
             let config = ContainerConfig {
                 id: id.to_owned(),
                 spec: spec.clone(),
                 seccomp,
-                rootfs: Rootfs::Share { name: root, read_only: false },
+                rootfs,
                 stdio,
                 user: String::new(),
                 files: Vec::new(),
@@ -140,10 +143,11 @@ impl Pod {
         match made.await {
             Ok((process, streams)) => {
                 let guest = self.sandbox.guest().clone();
-                Ok((Container { id: id.to_owned(), process, guest, shares, spec }, streams))
+                Ok((Container { id: id.to_owned(), process, guest, given, spec }, streams))
             }
             Err(error) => {
-                self.unshare(shares).await;
+                // Nothing has run in it, and written.
+                let _ = self.take_back(given).await;
                 Err(error)
             }
         }
@@ -168,12 +172,13 @@ impl Pod {
         }
     }
 
-    /// Removes a container that has ended, or never started.
+    /// Removes a container that has ended, or never started. What it wrote is on its disks when this succeeds.
     pub async fn remove(&self, container: Container) -> Result<(), PodError> {
-        let Container { id, guest, shares, .. } = container;
+        let Container { id, guest, given, .. } = container;
         let removed = guest.remove_container(&id).await;
-        self.unshare(shares).await;
-        Ok(removed?)
+        let taken = self.take_back(given).await;
+        removed?;
+        Ok(taken?)
     }
 
     /// Waits for the VM's end, also when this value goes meanwhile.

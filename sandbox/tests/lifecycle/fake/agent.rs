@@ -193,7 +193,11 @@ impl Agent for Service {
     ) -> ttrpc::Result<AttachDisksResponse> {
         let devices = self.1.lock().unwrap();
         let there = request.serials.iter().all(|serial| devices.disks.contains(serial));
-        there.then(AttachDisksResponse::new).ok_or_else(|| none(request.serials))
+        let number = |at: u32| agent::DeviceNumber { major: 254, minor: 16 * at, ..Default::default() };
+        let numbers = (0..).take(request.serials.len()).map(number).collect();
+        there
+            .then(|| AttachDisksResponse { numbers, ..Default::default() })
+            .ok_or_else(|| none(request.serials))
     }
 
     async fn detach_disk(&self, _: &TtrpcContext, _: DetachDiskRequest) -> ttrpc::Result<DetachDiskResponse> {

@@ -60,6 +60,9 @@ pub(crate) trait ContainerBackend: Send + Sync {
 
     async fn update(&self, resources: LinuxResources) -> Result<(), Failure>;
 
+    /// Has all that it wrote on the disks it was given, which its guest lets go of. Its processes have ended.
+    async fn give_back_disks(&self) -> Result<(), Failure>;
+
     /// One that never started, or has ended. Removed already, it is a success again.
     async fn remove(&self) -> Result<(), Failure>;
 }

@@ -100,6 +100,10 @@ impl ContainerBackend for Keeper {
         Ok(())
     }
 
+    async fn give_back_disks(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn remove(&self) -> Result<(), Failure> {
         Ok(())
     }

@@ -197,6 +197,12 @@ impl ContainerBackend for PodContainer {
         container.as_ref().ok_or_else(removed)?.update(resources).await.map_err(failure)
     }
 
+    async fn give_back_disks(&self) -> Result<(), Failure> {
+        let has_disks = self.container.read().await.as_ref().is_some_and(Container::has_disks);
+        // With nothing to run and no files, there is nothing of it that anybody could ask for.
+        if has_disks { self.remove().await } else { Ok(()) }
+    }
+
     async fn remove(&self) -> Result<(), Failure> {
         let Some(container) = self.container.write().await.take() else { return Ok(()) };
         let pod = self.pod.0.pod.read().await;

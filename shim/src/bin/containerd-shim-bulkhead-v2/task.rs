@@ -111,6 +111,10 @@ impl Task {
         for exec in execs {
             exec.stopped().await;
         }
+        // Whoever learns of the end may look into them at once.
+        if let Err(failure) = self.container.give_back_disks().await {
+            log::error(format_args!("what {} wrote may not all be on its disks: {failure}", self.id));
+        }
         self.done_with_guest.store(true, Ordering::Release);
         Some(exit)
     }

@@ -270,6 +270,21 @@ async fn a_containers_end_is_told_after_those_of_all_that_was_executed_in_it() {
 }
 
 #[tokio::test]
+async fn a_containers_end_is_told_and_its_vm_stopped_after_its_disks_are_given_back() {
+    let shim = Shim::new();
+    shim.world.holds_disks.send_replace(true);
+    let task = shim.run("c").await;
+    shim.world.process("c").exits(0);
+    while shim.world.holds_disks.receiver_count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((shim.topics(), shim.world.counts()), (vec!["create".to_owned(), "start".to_owned()], (1, 0)));
+    shim.world.holds_disks.send_replace(false);
+    task.own.stopped().await;
+    assert_eq!((shim.topics().last().unwrap().as_str(), shim.world.counts()), ("exit", (1, 1)));
+}
+
+#[tokio::test]
 async fn out_of_memory_is_told_before_the_exit() {
     let shim = Shim::new();
     let task = shim.run("c").await;

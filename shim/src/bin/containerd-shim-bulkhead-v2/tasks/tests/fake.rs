@@ -22,6 +22,8 @@ pub(super) struct World {
     pub(super) launched: AtomicUsize,
     pub(super) stopped: AtomicUsize,
     pub(super) removed: Mutex<Vec<String>>,
+    /// While it does, no disk is given back.
+    pub(super) holds_disks: watch::Sender<bool>,
     /// By container id, and exec id behind a slash.
     processes: Mutex<BTreeMap<String, FakeProcess>>,
     pub(super) vm_gone: watch::Sender<bool>,
@@ -135,6 +137,11 @@ impl ContainerBackend for FakeContainer {
     }
 
     async fn update(&self, _: LinuxResources) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn give_back_disks(&self) -> Result<(), Failure> {
+        let _ = self.world.holds_disks.subscribe().wait_for(|holds| !holds).await;
         Ok(())
     }
 

@@ -9,12 +9,12 @@ const MOST_DATA: usize = 4095;
 
 /// Options, sorted.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct MountOptions {
-    pub(super) flags: MountFlags,
-    pub(super) data: String,
+pub(crate) struct MountOptions {
+    pub(crate) flags: MountFlags,
+    pub(crate) data: String,
 }
 
-pub(super) fn parse(options: &[String]) -> MountOptions {
+pub(crate) fn parse(options: &[String]) -> MountOptions {
     let mut flags = MountFlags::empty();
     let mut data = Vec::new();
     for option in options {
@@ -55,24 +55,24 @@ fn flag(option: &str) -> Option<(MountFlags, bool)> {
 }
 
 impl MountOptions {
-    pub(super) fn is_read_only(&self) -> bool {
+    pub(crate) fn is_read_only(&self) -> bool {
         self.flags.contains(MountFlags::RDONLY)
     }
 
     /// Whether a mount of this kind is of a part of the host's tree.
-    pub(super) fn is_bind(&self, kind: &str) -> bool {
+    pub(crate) fn is_bind(&self, kind: &str) -> bool {
         kind == "bind" || self.flags.contains(MountFlags::BIND)
     }
 
     /// Whether what is mounted below comes along.
-    pub(super) fn is_recursive(&self) -> bool {
+    pub(crate) fn is_recursive(&self) -> bool {
         self.flags.contains(MountFlags::REC)
     }
 }
 
 /// An overlay of many layers, told in what fits: relative to the directory that holds its lower ones, where the kernel is to
 /// look for them.
-pub(super) fn shortened(data: &str) -> (Option<PathBuf>, String) {
+pub(crate) fn shortened(data: &str) -> (Option<PathBuf>, String) {
     const LOWER: &str = "lowerdir=";
     if data.len() <= MOST_DATA {
         return (None, data.to_owned());
