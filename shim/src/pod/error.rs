@@ -53,7 +53,7 @@ pub enum PodError {
     #[error("cannot give the guest a disk")]
     Disk(#[from] DiskError),
     // In runc's words: clients look for them to tell exit codes 127 and 126.
-    #[error("unable to start container process: exec: {program:?}: executable file not found in $PATH")]
+    #[error("unable to start container process: exec: {program:?}: {}", not_found(.program))]
     CommandNotFound { program: String },
     #[error("unable to start container process: exec: {program:?}: permission denied")]
     CommandNotExecutable { program: String },
@@ -61,6 +61,15 @@ pub enum PodError {
     Create(CreateError),
     #[error(transparent)]
     Guest(#[from] GuestError),
+}
+
+/// One that is named by a path is looked for nowhere else.
+fn not_found(program: &str) -> String {
+    if program.contains('/') {
+        format!("stat {program}: no such file or directory")
+    } else {
+        "executable file not found in $PATH".to_owned()
+    }
 }
 
 impl PodError {
