@@ -112,7 +112,8 @@ pub fn set_file_memory(vm: &VmFd, files: &FileMemory, address: u64) -> Result<()
 /// Opens the room a VM may grow into, up to `to` bytes from its start and to a whole slot; says how much of it is open.
 /// `room` has to live as long as the VM runs.
 pub fn open_room(vm: &VmFd, room: &Region, to: u64) -> Result<u64, VmError> {
-    for start in (room.len()..to.min(room.size())).step_by(ROOM_SLOT as usize) {
+    while room.len() < to.min(room.size()) {
+        let start = room.len();
         let address = room.start_addr().raw_value().saturating_add(start);
         let failed = |source| VmError::Memory { address, source };
         let slot = kvm_userspace_memory_region {

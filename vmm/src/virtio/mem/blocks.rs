@@ -60,20 +60,20 @@ impl Blocks {
         Ok(())
     }
 
-    pub(super) fn unplug(&mut self, address: u64, count: u16) -> Result<(), Refused> {
+    /// The addresses of the blocks.
+    pub(super) fn unplug(&mut self, address: u64, count: u16) -> Result<Vec<u64>, Refused> {
         let range = self.range(address, count)?;
         if self.state_of(&range) != State::Plugged {
             return Err(Refused::Invalid);
         }
-        self.set(range, false);
-        Ok(())
+        self.set(range.clone(), false);
+        Ok(range.map(|block| self.address(block)).collect())
     }
 
     /// The addresses of what was plugged.
     pub(super) fn unplug_all(&mut self) -> Vec<u64> {
-        let addresses = (self.room.start..).step_by(MEMORY_BLOCK as usize);
-        let were = addresses.zip(&self.plugged).filter(|(_, plugged)| **plugged).map(|(address, _)| address);
-        let were = were.collect();
+        let were = self.plugged.iter().enumerate().filter(|(_, plugged)| **plugged);
+        let were = were.map(|(block, _)| self.address(block)).collect();
         self.set(0..self.plugged.len(), false);
         were
     }
@@ -135,6 +135,10 @@ impl Blocks {
         let first = usize::try_from(offset / MEMORY_BLOCK).map_err(|_| Refused::Invalid)?;
         let end = first.checked_add(count.into()).filter(|end| *end <= self.plugged.len());
         Ok(first..end.ok_or(Refused::Invalid)?)
+    }
+
+    fn address(&self, block: usize) -> u64 {
+        self.room.start.saturating_add((block as u64).saturating_mul(MEMORY_BLOCK))
     }
 
     fn state_of(&self, range: &Range<usize>) -> State {
@@ -214,7 +218,7 @@ mod tests {
             (START, 9),
             (START, u16::MAX),
             (START + 8 * BLOCK, 1),
-            (u64::MAX & !(BLOCK - 1), u16::MAX),
+            (!(BLOCK - 1), u16::MAX),
         ] {
             assert_eq!(blocks.plug(address, count), Err(Refused::Invalid), "{address:x} {count}");
             assert_eq!(blocks.unplug(address, count), Err(Refused::Invalid), "{address:x} {count}");

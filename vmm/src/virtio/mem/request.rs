@@ -46,13 +46,12 @@ impl Requests {
         match kind {
             PLUG => self.shared.blocks().plug(address, count)?,
             UNPLUG => {
-                self.shared.blocks().unplug(address, count)?;
-                let addresses = (address..).step_by(MEMORY_BLOCK as usize);
-                addresses.take(count.into()).for_each(|block| give_back_block(memory, block));
+                let were = self.shared.blocks().unplug(address, count)?;
+                give_back_blocks(memory, were);
             }
             UNPLUG_ALL => {
                 let were = self.shared.blocks().unplug_all();
-                were.into_iter().for_each(|block| give_back_block(memory, block));
+                give_back_blocks(memory, were);
             }
             STATE => return Ok(state_code(self.shared.blocks().state(address, count)?)),
             _ => return Err(Refused::Invalid),
@@ -103,6 +102,8 @@ fn state_code(state: State) -> u16 {
     }
 }
 
-fn give_back_block(memory: &Memory, address: u64) {
-    give_back(memory, GuestAddress(address), u32::try_from(MEMORY_BLOCK).unwrap_or(0));
+/// Nobody but this thread plugs them again meanwhile.
+fn give_back_blocks(memory: &Memory, addresses: Vec<u64>) {
+    let length = u32::try_from(MEMORY_BLOCK).unwrap_or(0);
+    addresses.into_iter().for_each(|address| give_back(memory, GuestAddress(address), length));
 }
