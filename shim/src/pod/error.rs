@@ -2,8 +2,8 @@
 
 use oci_spec::runtime::Spec;
 use sandbox::{
-    Cause, CreateError, GuestError, InstallationError, LaunchError, NamespaceError, NetworkError,
-    RecordError, SeccompError, ShareError, TreeError,
+    Cause, CreateError, GuestError, InstallationError, LaunchError, LimitError, NamespaceError, NetworkError,
+    RecordError, ResizeError, SeccompError, ShareError, TreeError,
 };
 
 use crate::bundle::BundleError;
@@ -45,6 +45,10 @@ pub enum PodError {
     Tree { what: String, source: TreeError },
     #[error("cannot share files with the guest")]
     Share(#[from] ShareError),
+    #[error("cannot change the size of the VM")]
+    Resize(#[from] ResizeError),
+    #[error("cannot change what the VM may use of the host")]
+    Limits(#[from] LimitError),
     // In runc's words: clients look for them to tell exit codes 127 and 126.
     #[error("unable to start container process: exec: {program:?}: executable file not found in $PATH")]
     CommandNotFound { program: String },
@@ -81,7 +85,10 @@ impl PodError {
             | Self::Refused(_)
             | Self::Root { .. }
             | Self::Seccomp(_)
-            | Self::Namespace(_) => ErrorKind::InvalidArgument,
+            | Self::Namespace(_)
+            | Self::Resize(ResizeError::TooMuch { .. } | ResizeError::Memory(_)) => {
+                ErrorKind::InvalidArgument
+            }
             Self::Guest(GuestError::Refused(_)) => ErrorKind::FailedPrecondition,
             _ => ErrorKind::Internal,
         }

@@ -6,6 +6,8 @@
 mod container;
 mod error;
 mod files;
+mod limits;
+mod resize;
 mod root;
 
 use std::sync::Arc;
@@ -17,12 +19,15 @@ use sandbox::{
     ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, Rootfs, Sandbox, SandboxConfig,
     SeccompFilter, StateDir, Stdio, Streams, Timeline,
 };
+use tokio::sync::Mutex;
 
 use crate::bundle::Bundle;
 use crate::cgroup_path::cgroup_path;
 use crate::guest_spec::{Network, Plan};
 use crate::membership::Membership;
 use crate::size::Size;
+
+use self::limits::Limits;
 
 pub use container::Container;
 pub use error::{ErrorKind, PodError};
@@ -47,6 +52,7 @@ pub struct Pod {
     state: StateDir,
     /// Whether a container looks for names where only the host's network namespace has a server.
     relays_names: AtomicBool,
+    limits: Mutex<Limits>,
 }
 
 impl Host {
@@ -72,8 +78,10 @@ impl Pod {
         timeline: &Timeline,
     ) -> Result<Self, PodError> {
         // What cannot be is refused before there is a VM.
-        let plan = Plan::of(bundle, &Membership::of(bundle))?;
+        let membership = Membership::of(bundle);
+        let plan = Plan::of(bundle, &membership)?;
         let size = Size::of(bundle);
+        let limits = Limits::of(&membership, &size);
         let config = SandboxConfig {
             label: label(id, bundle),
             // As without a VM, where a container that asks for no name has the host's.
@@ -92,7 +100,12 @@ impl Pod {
             cgroup_parent: cgroup_path(&bundle.spec),
         };
         let sandbox = Sandbox::launch(&host.installation, &host.state, config, timeline).await?;
-        Ok(Self { sandbox, state: host.state.clone(), relays_names: AtomicBool::new(false) })
+        Ok(Self {
+            sandbox,
+            state: host.state.clone(),
+            relays_names: AtomicBool::new(false),
+            limits: Mutex::new(limits),
+        })
     }
 
     /// A process in the pod's network namespace, which is gone when the VM is.
@@ -108,10 +121,15 @@ impl Pod {
         rootfs: &[FsMount],
         stdio: Stdio,
     ) -> Result<(Container, Streams), PodError> {
-        let Plan { mut spec, binds, seccomp, .. } = Plan::of(bundle, &Membership::of(bundle))?;
+        let membership = Membership::of(bundle);
+        let Plan { mut spec, binds, seccomp, .. } = Plan::of(bundle, &membership)?;
         let seccomp = seccomp.map(|profile| SeccompFilter::of(&profile, &self.state)).transpose()?;
         if files::asks_docker_for_names(&spec, &binds) {
             self.relays_names.store(true, Ordering::Relaxed);
+        }
+        // The one that keeps a pod runs nothing.
+        if membership != Membership::Sandbox {
+            self.make_room_for(id, &bundle.spec).await?;
         }
         let mut shares = Vec::new();
         let made = async {
@@ -136,6 +154,7 @@ impl Pod {
             }
             Err(error) => {
                 self.unshare(shares).await;
+                self.forget_limits_of(id).await;
                 Err(error)
             }
         }
@@ -154,6 +173,7 @@ impl Pod {
         let Container { id, guest, shares, .. } = container;
         let removed = guest.remove_container(&id).await;
         self.unshare(shares).await;
+        self.forget_limits_of(&id).await;
         Ok(removed?)
     }
 
