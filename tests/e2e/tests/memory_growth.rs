@@ -1,6 +1,6 @@
 //! Memory that a VM gets while it runs, and gives back when it is to have less.
 
-#![allow(clippy::unwrap_used, reason = "a test fails so")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails so")]
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
