@@ -28,6 +28,7 @@ use crate::memory::vm_memory;
 use crate::network::{Network, NetworkNamespace};
 use crate::process_id::ProcessId;
 use crate::record::{Claim, StateDir};
+use crate::resize::Extent;
 use crate::sandbox::Sandbox;
 use crate::shares::{FileServer, SERVER_MEMORY, Shares};
 use crate::snapshot::SnapshotFiles;
@@ -92,6 +93,7 @@ impl Sandbox {
             rootfs,
             scratch: scratch.map(Arc::new),
             disks_added: AtomicU64::new(0),
+            extent: Mutex::new(Extent::launched_with(memory)),
             shares: Mutex::new(shares),
             network: Mutex::new(Network::of(config.network, incoming)),
             learning: std::sync::Mutex::new(learning),

@@ -12,6 +12,7 @@ use crate::ended::Ended;
 use crate::guest::{Guest, GuestError};
 use crate::network::Network;
 use crate::record::{Claim, Record, RecordError, State};
+use crate::resize::Extent;
 use crate::shares::Shares;
 use crate::snapshot::Snapshotter;
 use crate::templates::Learning;
@@ -30,6 +31,7 @@ pub struct Sandbox {
     pub(crate) rootfs: Rootfs,
     pub(crate) scratch: Option<Arc<OwnedFd>>,
     pub(crate) disks_added: AtomicU64,
+    pub(crate) extent: Mutex<Extent>,
     pub(crate) network: Mutex<Network>,
     pub(crate) learning: std::sync::Mutex<Option<Learning>>,
     pub(crate) timeline: Timeline,

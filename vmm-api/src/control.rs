@@ -41,6 +41,12 @@ pub enum Request {
     RemoveNet { name: String },
     /// Adds a tree of files, as [`AddNet`](Self::AddNet) an interface. It stays for as long as the VM runs.
     AddShare(Share),
+    /// Has the guest take so many bytes of memory more than it was launched with, or give back what it has beyond that: in
+    /// steps of [`MEMORY_BLOCK`](crate::MEMORY_BLOCK), and [`MEMORY_ROOM`](crate::MEMORY_ROOM) at most. The reply comes when
+    /// it has done so, which it may never do, or with the next such request.
+    Resize { plugged: u64 },
+    /// Asks how much that is by now.
+    Plugged,
     /// Opens a vsock stream to a port the guest listens on; the reply brings the stream's descriptor.
     Connect { port: u32 },
     /// Lets the guest open vsock streams to this port; each arrives as [`Event::Incoming`]. Any other
@@ -80,6 +86,10 @@ pub enum Reply {
     NetAdded,
     NetRemoved,
     ShareAdded,
+    /// What the guest has taken of memory beside what it was launched with, in bytes.
+    Plugged {
+        bytes: u64,
+    },
     /// With one descriptor: the supervisor's end of a stream.
     Connected,
     Listening,

@@ -55,6 +55,13 @@ pub struct Resume {
     pub identity: Option<Identity>,
 }
 
+/// How much a VM's memory may grow beyond what it was launched with, in bytes. With it, and the memory of all but the largest
+/// VMs, guest-physical addresses stay within the 36 bits that every processor has that KVM works on.
+pub const MEMORY_ROOM: u64 = 32 << 30;
+
+/// By how much it grows, in bytes: what Linux gives and takes as one (`drivers/virtio/virtio_mem.c`).
+pub const MEMORY_BLOCK: u64 = 2 << 20;
+
 /// Pages of guest memory, of 4096 bytes, that lie side by side: the number of the first, and how many. On the wire
 /// without names, for there are hundreds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

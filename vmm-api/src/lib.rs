@@ -17,8 +17,8 @@ mod state_file;
 pub use control::{Event, Failure, Message, Reply, Request, RequestId, Stamp};
 pub use end::{End, EndReason, ExitCode};
 pub use launch::{
-    Disk, DiskDevice, FdIndex, Identity, Launch, MAX_FUSE_MESSAGE, Net, PageRange, Place, RateLimit, Resume,
-    Share, TokenBucket,
+    Disk, DiskDevice, FdIndex, Identity, Launch, MAX_FUSE_MESSAGE, MEMORY_BLOCK, MEMORY_ROOM, Net, PageRange,
+    Place, RateLimit, Resume, Share, TokenBucket,
 };
 pub use socket::{ControlSocket, MAX_DESCRIPTORS, MAX_MESSAGE, ReceiveError, SendError};
 pub use state_file::{MAX_STATE_FILE, STATE_VERSION, StateFile, StateFileError};

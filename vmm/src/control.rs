@@ -6,10 +6,9 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, poll};
 use vmm_api::{ControlSocket, EndReason, Failure, Message, ReceiveError, Reply, Request, RequestId, Share};
 
-use crate::ending::Ending;
 use crate::error_chain::in_words;
 use crate::launch::{DiskPart, NetPart, check_place, check_tag, only_descriptor, two_descriptors};
-use crate::memory_copy::MemoryCopy;
+use crate::resize;
 use crate::save;
 use crate::start::Running;
 use crate::working_set;
@@ -21,9 +20,10 @@ pub fn serve(control: &Arc<ControlSocket>, running: &mut Running) -> EndReason {
         if let Some(reason) = ending.reason() {
             return reason.clone();
         }
-        let served = match wait(control, &ending, running.copying.as_ref().map(|(_, copy)| copy)) {
+        let served = match wait(control, running) {
             Ok(Next::Request) => serve_one(control, running),
             Ok(Next::Copied) => tell_copied(control, running),
+            Ok(Next::Resized) => tell_resized(control, running),
             Ok(Next::Nothing) => Ok(()),
             Err(error) => {
                 let message = format!("cannot wait for the supervisor: {error}");
@@ -36,29 +36,31 @@ pub fn serve(control: &Arc<ControlSocket>, running: &mut Running) -> EndReason {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Next {
     Request,
     /// A copy of memory has come to its end.
     Copied,
+    /// The guest has as much memory as it was to have.
+    Resized,
     /// The VM ends, or a signal came.
     Nothing,
 }
 
-fn wait(control: &ControlSocket, ending: &Ending, copying: Option<&MemoryCopy>) -> std::io::Result<Next> {
-    let mut sources =
-        vec![PollFd::new(ending, PollFlags::IN), PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
-    sources.extend(copying.map(|copy| PollFd::from_borrowed_fd(copy.as_fd(), PollFlags::IN)));
-    match poll(&mut sources, None) {
+fn wait(control: &ControlSocket, running: &Running) -> std::io::Result<Next> {
+    let copying = running.copying.as_ref().map(|(_, copy)| (copy.as_fd(), Next::Copied));
+    let resizing = running.resizing.map(|_| (running.devices.mem.as_fd(), Next::Resized));
+    // Those before go before.
+    let first = [(running.machine.ending.as_fd(), Next::Nothing), (control.as_fd(), Next::Request)];
+    let sources: Vec<_> = first.into_iter().chain(copying).chain(resizing).collect();
+    let watch = |(source, _): &(_, _)| PollFd::from_borrowed_fd(*source, PollFlags::IN);
+    let mut watched: Vec<_> = sources.iter().map(watch).collect();
+    match poll(&mut watched, None) {
         Err(rustix::io::Errno::INTR) => return Ok(Next::Nothing),
         outcome => outcome?,
     };
-    let ready: Vec<bool> = sources.iter().map(|source| !source.revents().is_empty()).collect();
-    Ok(match ready.as_slice() {
-        [true, ..] => Next::Nothing,
-        [_, true, ..] => Next::Request,
-        [_, _, true] => Next::Copied,
-        _ => Next::Nothing,
-    })
+    let mut ready = sources.iter().zip(&watched).filter(|(_, watched)| !watched.revents().is_empty());
+    Ok(ready.next().map_or(Next::Nothing, |((_, next), _)| *next))
 }
 
 fn tell_copied(control: &ControlSocket, running: &mut Running) -> Result<(), EndReason> {
@@ -70,11 +72,29 @@ fn tell_copied(control: &ControlSocket, running: &mut Running) -> Result<(), End
     reply(control, id, result).map_err(|error| lost(&error))
 }
 
+/// Answers the request the guest has followed. What it may have followed is one before.
+fn tell_resized(control: &ControlSocket, running: &mut Running) -> Result<(), EndReason> {
+    let mem = &running.devices.mem;
+    if !mem.has_followed() {
+        return Ok(());
+    }
+    tell_plugged(control, running.resizing.take(), mem.plugged())
+}
+
+fn tell_plugged(control: &ControlSocket, to: Option<RequestId>, bytes: u64) -> Result<(), EndReason> {
+    let Some(id) = to else { return Ok(()) };
+    reply(control, id, Ok(Reply::Plugged { bytes })).map_err(|error| lost(&error))
+}
+
 fn serve_one(control: &Arc<ControlSocket>, running: &mut Running) -> Result<(), EndReason> {
     let ((id, request), descriptors) = control.receive::<(RequestId, Request)>().map_err(hangup)?;
     match answer(id, request, descriptors, running) {
         Answer::Now(result) => reply(control, id, result).map_err(|error| lost(&error))?,
         Answer::Later => {}
+        Answer::Resizing => {
+            let before = running.resizing.replace(id);
+            tell_plugged(control, before, running.devices.mem.plugged())?;
+        }
         Answer::Stop => {
             reply(control, id, Ok(Reply::Stopping)).map_err(|error| lost(&error))?;
             return Err(EndReason::Stopped);
@@ -87,6 +107,8 @@ enum Answer {
     Now(Result<Reply, Failure>),
     /// The vsock device answers once the guest has, or this module once memory is copied.
     Later,
+    /// This module answers once the guest has as much memory as it is to have.
+    Resizing,
     Stop,
 }
 
@@ -128,6 +150,7 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
         | Request::AddNet(_)
         | Request::RemoveNet { .. }
         | Request::AddShare(_)
+        | Request::Resize { .. }
             if running.standing.is_some() =>
         {
             Err(failure("the VM is being saved"))
@@ -175,6 +198,11 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
             running.devices.vsock.listen(port);
             Ok(Reply::Listening)
         }
+        Request::Resize { plugged } => match resize::resize(running, plugged) {
+            Ok(()) => return Answer::Resizing,
+            Err(error) => Err(failure(in_words(&error))),
+        },
+        Request::Plugged => Ok(Reply::Plugged { bytes: running.devices.mem.plugged() }),
         Request::Console => Ok(Reply::Console { tail: running.machine.console.tail() }),
         Request::Stop => return Answer::Stop,
     })

@@ -12,6 +12,7 @@ use crate::file_memory::FileMemory;
 use crate::jail::seccomp;
 use crate::launch::DiskPart;
 use crate::machine::Machine;
+use crate::memory;
 use crate::nets::Nets;
 use crate::pci::{AddError, Slot};
 use crate::saved::{SavedDevice, SavedSeat};
@@ -20,6 +21,7 @@ use crate::virtio::balloon::Balloon;
 use crate::virtio::blk::{Blk, Disk, DiskError};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::fs::{Fs, FsHandle};
+use crate::virtio::mem::{Mem, MemHandle};
 use crate::virtio::pci::VirtioPci;
 use crate::virtio::pmem::Pmem;
 use crate::virtio::queue_thread::ThreadPlan;
@@ -34,6 +36,8 @@ pub enum DeviceError {
     Vsock(#[source] io::Error),
     #[error("cannot start the balloon device")]
     Balloon(#[source] io::Error),
+    #[error("cannot start the device of memory to grow into")]
+    Mem(#[source] io::Error),
     #[error("cannot use disk {0}")]
     Disk(String, #[source] DiskError),
     #[error("cannot start the device of disk {0}")]
@@ -58,6 +62,7 @@ pub enum DeviceError {
 
 pub struct Devices {
     pub vsock: VsockHandle,
+    pub mem: MemHandle,
     disks: BTreeMap<String, Seat>,
     /// The slot of the disk that is persistent memory, or of its place.
     persistent_memory: Option<Slot>,
@@ -99,8 +104,17 @@ impl Devices {
             ending: Arc::clone(&machine.ending),
         });
         seat(machine, Box::new(balloon.map_err(DeviceError::Balloon)?))?;
+        let plan = ThreadPlan {
+            name: "mem".to_owned(),
+            confine: || seccomp::confine(seccomp::Thread::Mem),
+            ending: Arc::clone(&machine.ending),
+        };
+        let (mem, mem_handle) =
+            Mem::new(memory::room_addresses(&machine.memory), plan).map_err(DeviceError::Mem)?;
+        seat(machine, Box::new(mem))?;
         Ok(Self {
             vsock: handle,
+            mem: mem_handle,
             disks: BTreeMap::new(),
             persistent_memory: None,
             nets: Nets::default(),

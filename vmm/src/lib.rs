@@ -26,6 +26,7 @@ pub mod memory_copy;
 pub mod nets;
 pub mod pci;
 pub mod platform;
+pub mod resize;
 pub mod save;
 pub mod saved;
 pub mod stamps;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
-use vm_memory::GuestMemoryMmap;
 use vmm_api::{End, EndReason};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -11,6 +10,7 @@ use crate::arch::{layout, mp_table};
 use crate::bus::{Bus, Overlap};
 use crate::ending::Ending;
 use crate::jail::seccomp;
+use crate::memory::Memory;
 use crate::pci::{AddError, PciBus};
 use crate::platform::console::{COM1, COM1_PORTS, Console, ConsoleState};
 use crate::platform::pvpanic::Pvpanic;
@@ -41,14 +41,14 @@ pub struct Machine {
     ports: Arc<Bus>,
     mmio: Arc<Bus>,
     /// Mapped for as long as the vCPUs run.
-    pub memory: GuestMemoryMmap,
+    pub memory: Memory,
 }
 
 impl Machine {
     /// Every machine's own devices: console, reset, PCI bus with pvpanic. The console goes on from a saved one's state.
     pub fn new(
         vm: &Arc<VmFd>,
-        memory: GuestMemoryMmap,
+        memory: Memory,
         ending: Arc<Ending>,
         console: Option<&ConsoleState>,
     ) -> Result<Self, MachineError> {

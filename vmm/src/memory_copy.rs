@@ -9,7 +9,9 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal,
     set_parent_process_death_signal, setpriority_process, waitid,
 };
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::GuestMemoryRegion;
+
+use crate::memory::{self, Memory};
 
 const PAGE: usize = 4096;
 
@@ -38,7 +40,7 @@ struct Piece {
 impl MemoryCopy {
     /// Begins to copy memory to an empty file. What is zero stays a hole. Nothing may write to memory meanwhile; that
     /// is, until this returns.
-    pub fn begin(memory: &GuestMemoryMmap, file: &OwnedFd) -> io::Result<Self> {
+    pub fn begin(memory: &Memory, file: &OwnedFd) -> io::Result<Self> {
         let pieces = pieces(memory)?;
         // SAFETY: the child does nothing but write and exit, which may be done between fork and exec in a process of
         // several threads (signal-safety(7)). The system call itself, for libc's wrapper runs handlers.
@@ -89,10 +91,10 @@ impl AsFd for MemoryCopy {
 }
 
 /// As `memory::ranges` lays them in a file: one behind the other.
-fn pieces(memory: &GuestMemoryMmap) -> io::Result<Vec<Piece>> {
+fn pieces(memory: &Memory) -> io::Result<Vec<Piece>> {
     let mut offset = 0;
     let mut pieces = Vec::new();
-    for region in memory.iter() {
+    for region in memory::ram(memory) {
         let length = usize::try_from(region.len()).map_err(io::Error::other)?;
         pieces.push(Piece { memory: region.as_ptr(), length, offset });
         offset += region.len();
@@ -160,7 +162,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn copied(memory: &GuestMemoryMmap) -> File {
+    fn copied(memory: &Memory) -> File {
         let file = tempfile::tempfile().unwrap();
         let copy = MemoryCopy::begin(memory, &file.try_clone().unwrap().into()).unwrap();
         // The guest runs on.
@@ -171,8 +173,7 @@ mod tests {
 
     #[test]
     fn the_file_holds_memory_as_it_was_and_holes_for_what_is_zero() {
-        let ranges = [(GuestAddress(0), 8 << 20), (GuestAddress(64 * MIB), 4 << 20)];
-        let memory = GuestMemoryMmap::<()>::from_ranges(&ranges).unwrap();
+        let memory = memory::at(&[(0, 8 << 20), (64 * MIB, 4 << 20)]);
         memory.write_obj(7u8, GuestAddress(5 * MIB)).unwrap();
         memory.write_slice(&[3; 3 << 20], GuestAddress(64 * MIB + 5)).unwrap();
         let file = copied(&memory);
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_file_that_takes_no_more_is_an_error() {
-        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+        let memory = memory::at(&[(0, 1 << 20)]);
         let full = File::options().write(true).open("/dev/full").unwrap();
         let copy = MemoryCopy::begin(&memory, &full.into()).unwrap();
         assert!(copy.finish().is_err());
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn one_that_is_dropped_leaves_no_process() {
-        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 256 << 20)]).unwrap();
+        let memory = memory::at(&[(0, 256 << 20)]);
         let file = tempfile::tempfile().unwrap();
         drop(MemoryCopy::begin(&memory, &file.into()).unwrap());
     }

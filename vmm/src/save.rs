@@ -26,6 +26,8 @@ pub enum SaveError {
     Disks,
     #[error("a VM that shares files with the host cannot be copied")]
     SharesFiles,
+    #[error("a VM that has more memory than it was launched with cannot be copied: set its limit back first")]
+    Grown,
     #[error("the VM is being saved")]
     Busy,
     #[error("the VM is not held")]
@@ -58,7 +60,7 @@ pub fn hold(running: &mut Running) -> Result<(), SaveError> {
     }
     let vcpus = running.vcpus.as_ref().ok_or(SaveError::Stopped)?.hold();
     let (pci, devices) = running.machine.pci.save();
-    match state(running, &vcpus, pci) {
+    match not_grown(running).and_then(|()| state(running, &vcpus, pci)) {
         Ok(saved) => {
             running.standing = Some(Standing { vcpus, devices, saved });
             Ok(())
@@ -111,6 +113,12 @@ pub fn save(running: &mut Running, to: &OwnedFd) -> Result<(), SaveError> {
         let _ = memory::make_large(file.file());
     }
     Ok(standing.saved.write(to)?)
+}
+
+/// Of memory to be saved there is RAM alone. Once all stands that cannot change.
+fn not_grown(running: &Running) -> Result<(), SaveError> {
+    let mem = &running.devices.mem;
+    if mem.plugged() == 0 && mem.requested() == 0 { Ok(()) } else { Err(SaveError::Grown) }
 }
 
 fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, SaveError> {

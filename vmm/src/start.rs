@@ -82,6 +82,8 @@ pub struct Running {
     pub standing: Option<Standing>,
     /// A copy of its memory on the way, and the request for it.
     pub copying: Option<(RequestId, MemoryCopy)>,
+    /// The request that the guest has not followed yet.
+    pub resizing: Option<RequestId>,
     pub file_memory: Option<FileMemory>,
     /// Logged until somebody has asked for them.
     pub writes: Writes,
@@ -253,7 +255,7 @@ fn add_persistent_memory(
     devices: &mut Devices,
 ) -> Result<(FileMemory, Slot), StartError> {
     let address = layout::persistent_memory(memory);
-    vm::set_file_memory(vm, &machine.memory, &files, address)?;
+    vm::set_file_memory(vm, &files, address)?;
     let slot = devices.add_persistent_memory(machine, address..address + files.length())?;
     Ok((files, slot))
 }
@@ -286,7 +288,7 @@ impl Running {
         saving: Saving,
         file_memory: Option<FileMemory>,
     ) -> Self {
-        let (standing, copying) = (None, None);
+        let (standing, copying, resizing) = (None, None, None);
         let vcpus = Some(vcpus);
         Self {
             machine,
@@ -296,6 +298,7 @@ impl Running {
             saving,
             standing,
             copying,
+            resizing,
             file_memory,
             writes: Writes::NotLogged,
             clock_behind: 0,

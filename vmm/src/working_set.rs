@@ -4,12 +4,12 @@
 use kvm_bindings::{KVMIO, kvm_pre_fault_memory};
 use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
-use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_api::PageRange;
 use vmm_sys_util::ioctl::ioctl_with_mut_ref;
 use vmm_sys_util::ioctl_iowr_nr;
 
-use crate::memory::PAGE;
+use crate::memory::{self, Memory, PAGE};
 use crate::start::Running;
 use crate::vcpu::Vcpu;
 use crate::vm::{self, VmError, Writes};
@@ -30,14 +30,14 @@ pub enum WrittenError {
     End(#[from] VmError),
 }
 
-/// What the guest has written since it went on; ends the log.
+/// What the guest has written of its RAM since it went on; ends the log.
 pub fn written(running: &mut Running) -> Result<Vec<PageRange>, WrittenError> {
     if running.writes == Writes::NotLogged {
         return Err(WrittenError::NotLogged);
     }
     let memory = &running.machine.memory;
     let mut pages = Pages::default();
-    for (slot, region) in (0u32..).zip(memory.iter()) {
+    for (slot, region) in (0u32..).zip(memory::ram(memory)) {
         let bytes = usize::try_from(region.len()).unwrap_or(usize::MAX);
         let log = running.vm.get_dirty_log(slot, bytes).map_err(WrittenError::Log)?;
         let first = region.start_addr().raw_value() / PAGE;
@@ -54,7 +54,7 @@ pub fn written(running: &mut Running) -> Result<Vec<PageRange>, WrittenError> {
 
 /// Maps pages for the guest to write: in this process, and for the guest where its kernel can be told to (Linux 6.11).
 /// What cannot be is mapped when the guest gets there.
-pub fn map_ahead(memory: &GuestMemoryMmap, vcpu: &Vcpu, pages: &[PageRange]) {
+pub fn map_ahead(memory: &Memory, vcpu: &Vcpu, pages: &[PageRange]) {
     let mut most = MOST_PAGES;
     let mut for_the_guest = true;
     for range in pages.iter().take(MOST_RANGES) {
@@ -71,7 +71,7 @@ fn bytes(range: PageRange) -> Option<(u64, u64)> {
     Some((range.first.checked_mul(PAGE)?, range.count.checked_mul(PAGE)?))
 }
 
-fn populate(memory: &GuestMemoryMmap, start: u64, length: u64) -> bool {
+fn populate(memory: &Memory, start: u64, length: u64) -> bool {
     let Ok(length) = usize::try_from(length) else { return false };
     let Some((region, offset)) = memory.to_region_addr(GuestAddress(start)) else { return false };
     let Ok(slice) = region.get_slice(offset, length) else { return false };
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn pages_are_there_before_they_are_written_and_what_is_no_memory_is_passed_over() {
-        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(1 << 20), 1 << 20)]).unwrap();
+        let memory = memory::at(&[(1 << 20, 1 << 20)]);
         assert!(populate(&memory, 1 << 20, 8192));
         for (start, length) in [(0, 4096), ((2 << 20) - 4096, 8192), (1 << 20, u64::MAX), (u64::MAX, 4096)] {
             assert!(!populate(&memory, start, length), "{start} {length}");

@@ -22,6 +22,8 @@ pub use limits::{CpuQuota, DeviceValue, HostLimits};
 pub use settings::SettingError;
 pub use stats::{HostStats, host_stats};
 
+const MEMORY_LIMIT: &str = "memory.max";
+
 /// How long killed processes may take to be gone.
 const KILL_GRACE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
@@ -113,15 +115,54 @@ impl Plan {
 /// those of the guest's that change while it is made. They stay with this cgroup for as long as anybody has them, so the
 /// limit is not lowered again.
 pub(crate) fn make_room_for_a_copy(cgroup: &Path) -> io::Result<()> {
-    let file = cgroup.join("memory.max");
-    match fs::read_to_string(&file) {
+    match memory_limit(cgroup)? {
+        Some(limit) => fs::write(cgroup.join(MEMORY_LIMIT), limit.saturating_mul(3).to_string()),
+        None => Ok(()),
+    }
+}
+
+/// Changes a limit of memory as that of the VM changes, in bytes.
+pub(crate) fn change_memory(cgroup: &Path, from: u64, to: u64) -> Result<(), LimitError> {
+    let changed = || match memory_limit(cgroup)? {
+        Some(limit) => {
+            // What was added to it for something else stays.
+            let [from, to] = [from, to].map(settings::memory_limit);
+            let limit = limit.saturating_add(to).saturating_sub(from);
+            fs::write(cgroup.join(MEMORY_LIMIT), limit.to_string())
+        }
+        None => Ok(()),
+    };
+    changed().map_err(|source| LimitError::Write { option: "--memory", path: cgroup.to_owned(), source })
+}
+
+/// Changes the limits on processors where they can be had: for those of a container the guest has some of its own.
+pub(crate) fn limit_processors(
+    cgroup: &Path,
+    quota: Option<CpuQuota>,
+    shares: Option<u64>,
+) -> Result<(), LimitError> {
+    let quota = settings::quota(quota);
+    let shares = shares.map(settings::shares).transpose()?;
+    for Setting { option, file, value, .. } in std::iter::once(quota).chain(shares) {
+        match fs::write(cgroup.join(file), value) {
+            // Without the controller.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
+            written => {
+                written.map_err(|source| LimitError::Write { option, path: cgroup.to_owned(), source })?
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In bytes, if there is one.
+fn memory_limit(cgroup: &Path) -> io::Result<Option<u64>> {
+    match fs::read_to_string(cgroup.join(MEMORY_LIMIT)) {
         // Without the controller there is no limit.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        limit => match limit?.trim().parse::<u64>() {
-            Ok(limit) => fs::write(file, limit.saturating_mul(3).to_string()),
-            // "max"
-            Err(_) => Ok(()),
-        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // "max" is none.
+        limit => Ok(limit?.trim().parse().ok()),
     }
 }
 
@@ -170,5 +211,43 @@ fn nowhere(error: &ParentError) -> String {
     match error {
         ParentError::Use { source, .. } => format!("{error}: {source}"),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn cgroup(limit: &str) -> tempfile::TempDir {
+        let cgroup = tempfile::tempdir().unwrap();
+        fs::write(cgroup.path().join(MEMORY_LIMIT), limit).unwrap();
+        cgroup
+    }
+
+    fn limit(cgroup: &tempfile::TempDir) -> String {
+        fs::read_to_string(cgroup.path().join(MEMORY_LIMIT)).unwrap()
+    }
+
+    #[test]
+    fn a_limit_of_memory_follows_the_vm_and_keeps_what_was_added() {
+        let cgroup = cgroup(&format!("{}\n", settings::memory_limit(GIB)));
+        make_room_for_a_copy(cgroup.path()).unwrap();
+        let with_room = limit(&cgroup).parse::<u64>().unwrap();
+        change_memory(cgroup.path(), GIB, 3 * GIB).unwrap();
+        assert_eq!(limit(&cgroup), (with_room + 2 * GIB + GIB / 64).to_string());
+        change_memory(cgroup.path(), 3 * GIB, GIB).unwrap();
+        assert_eq!(limit(&cgroup), with_room.to_string());
+    }
+
+    #[test]
+    fn where_there_is_no_limit_none_is_made() {
+        let unlimited = cgroup("max\n");
+        change_memory(unlimited.path(), GIB, 3 * GIB).unwrap();
+        assert_eq!(limit(&unlimited), "max\n");
+        let without_controller = tempfile::tempdir().unwrap();
+        change_memory(without_controller.path(), GIB, 3 * GIB).unwrap();
+        assert!(!without_controller.path().join(MEMORY_LIMIT).exists());
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, major, minor, stat};
 
-use super::limits::{DeviceValue, HostLimits};
+use super::limits::{CpuQuota, DeviceValue, HostLimits};
 
 /// What a VMM needs besides its guest's memory: its own, the kernel's page tables of the guest (each level a
 /// 512th of the one below, for the host and nested), and pages of the disks' files on their way. The page cache
@@ -48,14 +48,8 @@ pub(super) fn of(limits: &HostLimits, memory: u64) -> Result<Vec<Setting>, Setti
         also_in_guest("--memory", "memory", "memory.max", memory_limit(memory).to_string()),
         also_in_guest("--pids-limit", "pids", "pids.max", VMM_THREADS.to_string()),
     ];
-    if let Some(cpu) = limits.cpu {
-        let value = format!("{} {}", cpu.quota_us, cpu.period_us);
-        settings.push(also_in_guest("--cpus", "cpu", "cpu.max", value));
-    }
-    if let Some(shares) = limits.cpu_shares {
-        check("--cpu-shares", &SHARES, shares)?;
-        settings.push(needed("--cpu-shares", "cpu", "cpu.weight", cpu_weight(shares).to_string()));
-    }
+    settings.extend(limits.cpu.map(|cpu| quota(Some(cpu))));
+    settings.extend(limits.cpu_shares.map(shares).transpose()?);
     if let Some(weight) = limits.blkio_weight {
         check("--blkio-weight", &BLKIO_WEIGHT, weight)?;
         settings.push(needed("--blkio-weight", "io", "io.weight", format!("default {}", io_weight(weight))));
@@ -78,6 +72,16 @@ pub(super) fn of(limits: &HostLimits, memory: u64) -> Result<Vec<Setting>, Setti
     Ok(settings)
 }
 
+pub(super) fn quota(quota: Option<CpuQuota>) -> Setting {
+    let value = quota.map_or("max".to_owned(), |cpu| format!("{} {}", cpu.quota_us, cpu.period_us));
+    also_in_guest("--cpus", "cpu", "cpu.max", value)
+}
+
+pub(super) fn shares(shares: u64) -> Result<Setting, SettingError> {
+    check("--cpu-shares", &SHARES, shares)?;
+    Ok(needed("--cpu-shares", "cpu", "cpu.weight", cpu_weight(shares).to_string()))
+}
+
 fn also_in_guest(
     option: &'static str,
     controller: &'static str,
@@ -91,7 +95,8 @@ fn needed(option: &'static str, controller: &'static str, file: &'static str, va
     Setting { needed: true, ..also_in_guest(option, controller, file, value) }
 }
 
-fn memory_limit(memory: u64) -> u64 {
+/// For a VM with this much memory, in bytes.
+pub(super) fn memory_limit(memory: u64) -> u64 {
     memory.saturating_add(memory / PAGE_TABLES_PER_MEMORY).saturating_add(VMM_MEMORY)
 }
 

@@ -15,7 +15,8 @@ use fake::Host;
 use oci_spec::runtime::{ProcessBuilder, Spec, SpecBuilder};
 use sandbox::{
     AttachError, Attached, Cause, ContainerConfig, CreateError, EndReason, ExecConfig, Exit, GuestError,
-    LaunchError, LaunchPhase, Process, Reason, RecordError, Sandbox, State, Stdio, Streams, Timeline,
+    LaunchError, LaunchPhase, Process, Reason, RecordError, ResizeError, Sandbox, State, Stdio, Streams,
+    Timeline,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -123,6 +124,26 @@ async fn a_command_that_is_not_there_is_told_as_such() {
     let Err(error) = create(&sandbox, fake::MISSING, PIPES).await else { panic!("created") };
     assert_eq!(error.cause(), Cause::CAUSE_COMMAND_NOT_FOUND);
     assert_eq!(error.to_string(), "cannot create the container: no such program");
+}
+
+#[tokio::test]
+async fn a_vms_memory_follows_a_limit_as_far_as_the_guest_does() {
+    const MIB: u64 = 1 << 20;
+    let host = Host::new();
+    // With a limit of 256 MiB.
+    let sandbox = launch(&host, "resized", fake::WELL).await.unwrap();
+    for limit in [1, 256, 512, 512, 1536] {
+        sandbox.resize(limit * MIB).await.unwrap();
+    }
+    let refused = sandbox.resize(2048 * MIB).await;
+    assert!(matches!(refused, Err(ResizeError::NotTaken(_))), "{refused:?}");
+    let refused = sandbox.resize(1 << 40).await;
+    assert!(matches!(refused, Err(ResizeError::TooMuch { .. })), "{refused:?}");
+    sandbox.resize(128 * MIB).await.unwrap();
+    let ended = sandbox.stop().await;
+    let asked = ended.diagnostics.lines().filter_map(|line| line.strip_prefix("fake guest of "));
+    let asked: Vec<_> = asked.filter_map(|line| line.split(' ').next()?.parse::<u64>().ok()).collect();
+    assert_eq!(asked, [260, 1300, 1820, 0].map(|mib| mib * MIB), "{}", ended.diagnostics);
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! A container of a pod, once it is made.
 
-use oci_spec::runtime::{LinuxResources, Process as ProcessSpec, Spec};
+use oci_spec::runtime::{Process as ProcessSpec, Spec};
 use sandbox::{ExecConfig, Guest, GuestStats, Process, Processes, Stdio, Streams};
 
 use super::PodError;
 use super::files::Given;
-use crate::guest_spec::{leave_out_the_hosts, settle_resources};
+use crate::guest_spec::leave_out_the_hosts;
 
 pub struct Container {
     pub(super) id: String,
@@ -63,11 +63,5 @@ impl Container {
 
     pub async fn processes(&self) -> Result<Processes, PodError> {
         Ok(self.guest.processes(&self.id).await?)
-    }
-
-    /// Changes what it may use while it runs; what is absent stays as it is.
-    pub async fn update(&self, mut resources: LinuxResources) -> Result<(), PodError> {
-        settle_resources(&mut resources)?;
-        self.guest.update(&self.id, &resources).await.map_err(PodError::Create)
     }
 }

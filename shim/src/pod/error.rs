@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Spec;
 use sandbox::{
-    Cause, CreateError, DiskError, GuestError, InstallationError, LaunchError, NamespaceError, NetworkError,
-    RecordError, SeccompError, ShareError, TreeError,
+    Cause, CreateError, DiskError, GuestError, InstallationError, LaunchError, LimitError, NamespaceError,
+    NetworkError, RecordError, ResizeError, SeccompError, ShareError, TreeError,
 };
 
 use crate::bundle::BundleError;
@@ -52,6 +52,10 @@ pub enum PodError {
     OpenDisk { path: PathBuf, source: io::Error },
     #[error("cannot give the guest a disk")]
     Disk(#[from] DiskError),
+    #[error("cannot change the size of the VM")]
+    Resize(#[from] ResizeError),
+    #[error("cannot change what the VM may use of the host")]
+    Limits(#[from] LimitError),
     // In runc's words: clients look for them to tell exit codes 127 and 126.
     #[error("unable to start container process: exec: {program:?}: {}", not_found(.program))]
     CommandNotFound { program: String },
@@ -98,7 +102,10 @@ impl PodError {
             | Self::Refused(_)
             | Self::Root { .. }
             | Self::Seccomp(_)
-            | Self::Namespace(_) => ErrorKind::InvalidArgument,
+            | Self::Namespace(_)
+            | Self::Resize(ResizeError::TooMuch { .. } | ResizeError::Memory(_)) => {
+                ErrorKind::InvalidArgument
+            }
             Self::Guest(GuestError::Refused(_)) => ErrorKind::FailedPrecondition,
             _ => ErrorKind::Internal,
         }

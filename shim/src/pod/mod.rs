@@ -6,6 +6,8 @@
 mod container;
 mod error;
 mod files;
+mod limits;
+mod resize;
 mod root;
 
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use sandbox::{
     ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, PortsError, Sandbox,
     SandboxConfig, SeccompFilter, StateDir, Stdio, Streams, Timeline,
 };
+use tokio::sync::Mutex;
 
 use crate::bundle::Bundle;
 use crate::cgroup_path::cgroup_path;
@@ -24,7 +27,8 @@ use crate::guest_spec::{Network, Plan};
 use crate::membership::Membership;
 use crate::size::Size;
 
-use files::Given;
+use self::files::Given;
+use self::limits::Limits;
 
 pub use container::Container;
 pub use error::{ErrorKind, PodError};
@@ -51,6 +55,7 @@ pub struct Pod {
     relays_names: AtomicBool,
     /// Whether others look for its ports in the host's network namespace, and do not find them yet.
     lacks_ports: AtomicBool,
+    limits: Mutex<Limits>,
 }
 
 impl Host {
@@ -79,6 +84,7 @@ impl Pod {
         let membership = Membership::of(bundle);
         let plan = Plan::of(bundle, &membership)?;
         let size = Size::of(bundle);
+        let limits = Limits::of(&membership, &size);
         let config = SandboxConfig {
             label: label(id, bundle),
             // As without a VM, where a container that asks for no name has the host's.
@@ -102,6 +108,7 @@ impl Pod {
             state: host.state.clone(),
             relays_names: AtomicBool::new(false),
             lacks_ports: AtomicBool::new(membership != Membership::Alone),
+            limits: Mutex::new(limits),
         })
     }
 
@@ -118,10 +125,15 @@ impl Pod {
         rootfs: &[FsMount],
         stdio: Stdio,
     ) -> Result<(Container, Streams), PodError> {
-        let Plan { mut spec, binds, devices, seccomp, .. } = Plan::of(bundle, &Membership::of(bundle))?;
+        let membership = Membership::of(bundle);
+        let Plan { mut spec, binds, devices, seccomp, .. } = Plan::of(bundle, &membership)?;
         let seccomp = seccomp.map(|profile| SeccompFilter::of(&profile, &self.state)).transpose()?;
         if files::asks_docker_for_names(&spec, &binds) {
             self.relays_names.store(true, Ordering::Relaxed);
+        }
+        // The one that keeps a pod runs nothing.
+        if membership != Membership::Sandbox {
+            self.make_room_for(id, &bundle.spec).await?;
         }
         let mut given = Given::default();
         let made = async {
@@ -148,6 +160,7 @@ impl Pod {
             Err(error) => {
                 // Nothing has run in it, and written.
                 let _ = self.take_back(given).await;
+                self.forget_limits_of(id).await;
                 Err(error)
             }
         }
@@ -177,6 +190,7 @@ impl Pod {
         let Container { id, guest, given, .. } = container;
         let removed = guest.remove_container(&id).await;
         let taken = self.take_back(given).await;
+        self.forget_limits_of(&id).await;
         removed?;
         Ok(taken?)
     }

@@ -78,6 +78,36 @@ fn a_docker_container_lives_and_is_looked_into() {
 }
 
 #[test]
+fn a_limit_that_is_raised_can_be_used() {
+    const MIB: u64 = 1 << 20;
+    let _engine = engine();
+    output(
+        "docker run -d --name small --runtime bulkhead --memory 64m --memory-swap 64m busybox sleep 1000000",
+    );
+    // All of it is in the memory of one process.
+    let hold = "docker exec small sh -c 'head -c 209715200 /dev/zero | tail -c 209715200 | wc -c'";
+    assert_ne!(sh(hold).stdout.trim(), "209715200");
+    let limit = || {
+        let cgroup = "/sys/fs/cgroup$(sed 's/^0:://' /proc/$(pgrep -n bulkhead-vmm)/cgroup)";
+        output(&format!("cat {cgroup}/memory.max")).parse::<u64>().expect("a limit") / MIB
+    };
+    let launched = limit();
+    output("docker update --memory 512m --memory-swap 512m small");
+    assert!(limit() >= launched + 448, "{} MiB", limit());
+    assert_eq!(output(hold), "209715200");
+    output("docker update --memory 64m --memory-swap 64m small");
+    assert!(limit() < launched + 448, "{} MiB", limit());
+    let refused = sh("docker update --memory 900g --memory-swap 900g small");
+    assert!(
+        refused.code != 0 && refused.stderr.contains("more than the VM can grow to"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(output("docker exec small cat /sys/fs/cgroup/memory.max"), (64 * MIB).to_string());
+    output("docker rm -f small");
+}
+
+#[test]
 fn images_are_built_and_services_composed() {
     let _engine = engine();
     let build = r#"

@@ -138,6 +138,7 @@ fn a_forbidden_call_ends_the_process_and_is_reported() {
         (Thread::Balloon, "balloon"),
         (Thread::Blk, "blk"),
         (Thread::Fs, "fs"),
+        (Thread::Mem, "mem"),
         (Thread::Net, "net"),
         (Thread::Pmem, "pmem"),
         (Thread::Rng, "rng"),

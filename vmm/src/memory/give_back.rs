@@ -1,28 +1,28 @@
 //! Guest memory that the guest has no use for, given back to the host.
 
 use rustix::mm::{Advice, madvise};
-use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::PAGE;
+use super::{Memory, PAGE};
 
 /// Gives back the whole pages of a buffer that lies in guest memory, and nothing of one that does not. What they hold
 /// from then on is zeroes, or where the memory began as a file has it, that file's content.
-pub fn give_back(memory: &GuestMemoryMmap, buffer: GuestAddress, length: u32) {
+pub fn give_back(memory: &Memory, buffer: GuestAddress, length: u32) {
     // Nothing can be done where the kernel does not take them (a file system whose files have no holes): they stay.
     let _ = try_give_back(memory, buffer, length);
 }
 
-fn try_give_back(memory: &GuestMemoryMmap, buffer: GuestAddress, length: u32) -> Option<()> {
+fn try_give_back(memory: &Memory, buffer: GuestAddress, length: u32) -> Option<()> {
     let (region, offset) = memory.to_region_addr(buffer)?;
     region.get_slice(offset, usize::try_from(length).ok()?).ok()?;
     // Regions begin at whole pages, in the guest as here.
     let to_page = offset.raw_value().checked_next_multiple_of(PAGE)? - offset.raw_value();
     let pages = u64::from(length).checked_sub(to_page)? / PAGE;
     let pages = region.get_slice(offset.checked_add(to_page)?, usize::try_from(pages * PAGE).ok()?).ok()?;
-    let advice = match region.flags() & libc::MAP_SHARED {
-        0 => Advice::LinuxDontNeed,
+    let advice = match region.is_shared() {
+        false => Advice::LinuxDontNeed,
         // The pages are the file's: only a hole in it is no memory.
-        _ => Advice::LinuxRemove,
+        true => Advice::LinuxRemove,
     };
     // SAFETY: the range is part of a mapping that `memory` holds, and stays mapped. That its content changes is no news
     // to anyone: it is guest memory, which the guest writes at any time, so that all access here is volatile and there
@@ -49,12 +49,12 @@ mod tests {
         (file, other)
     }
 
-    fn fill(memory: &GuestMemoryMmap) {
+    fn fill(memory: &Memory) {
         memory.write_slice(&[0xaa; PAGES], GuestAddress(MIB)).unwrap();
     }
 
     /// The first byte of each page, where all others are the same.
-    fn pages(memory: &GuestMemoryMmap) -> Vec<u8> {
+    fn pages(memory: &Memory) -> Vec<u8> {
         let mut bytes = [0; PAGES];
         memory.read_slice(&mut bytes, GuestAddress(MIB)).unwrap();
         bytes

@@ -2,7 +2,9 @@
 //! read, and behind it what it may write. How the driver cut them into descriptors does not matter.
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{Bytes, GuestMemoryBackend, VolatileSlice};
+
+use crate::memory::Memory;
 
 /// Guest memory in the order of the descriptors. The guest may change it at any time.
 #[derive(Default, Clone)]
@@ -27,8 +29,8 @@ pub enum ChainError {
 /// The next chain; where there is none, the driver rings the doorbell for the one that comes.
 pub fn next_chain<'a>(
     queue: &mut Queue,
-    memory: &'a GuestMemoryMmap,
-) -> Result<Option<DescriptorChain<&'a GuestMemoryMmap>>, virtio_queue::Error> {
+    memory: &'a Memory,
+) -> Result<Option<DescriptorChain<&'a Memory>>, virtio_queue::Error> {
     loop {
         if let Some(chain) = queue.iter(memory)?.next() {
             return Ok(Some(chain));
@@ -41,10 +43,7 @@ pub fn next_chain<'a>(
 
 impl<'m> Buffers<'m> {
     /// The chain's length is bounded by the queue's size, and so is this.
-    pub fn of(
-        chain: DescriptorChain<&'m GuestMemoryMmap>,
-        memory: &'m GuestMemoryMmap,
-    ) -> Result<Self, ChainError> {
+    pub fn of(chain: DescriptorChain<&'m Memory>, memory: &'m Memory) -> Result<Self, ChainError> {
         let mut buffers = Self { readable: Run::default(), writable: Run::default() };
         for descriptor in chain {
             let run = match descriptor.is_write_only() {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use virtio_queue::{Queue, QueueT};
-use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::hold::Hold;
+use crate::memory::Memory;
 
 /// A device of some type behind the one transport and its one status machine. The transport offers
 /// VIRTIO_F_VERSION_1, negotiates, and owns status and queue registers; the device owns what is particular.
@@ -25,6 +25,11 @@ pub trait VirtioDevice: Send {
 
     /// Fills `data` from the device's configuration space; what lies outside reads as zero.
     fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// Another number whenever the configuration has changed (virtio 1.3 §2.5).
+    fn config_generation(&self) -> u8 {
+        0
+    }
 
     /// DRIVER_OK: the queues are validated and will not change until `reset`.
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError>;
@@ -46,7 +51,7 @@ pub struct Standing {
 
 /// What a device works with once its driver is ready.
 pub struct Activation {
-    pub memory: GuestMemoryMmap,
+    pub memory: Memory,
     /// The features both sides agreed on.
     pub features: u64,
     /// By index; a queue the driver did not enable is `None`.
@@ -73,6 +78,8 @@ impl ActiveQueue {
 pub trait VirtioInterrupt: Send + Sync {
     /// Used buffers wait in this queue.
     fn used(&self, queue: u16);
+    /// The device's configuration is another one.
+    fn config_changed(&self);
     /// The device can't go on until the driver resets it (DEVICE_NEEDS_RESET).
     fn needs_reset(&self);
 }

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use crate::bus::{Bus, BusDevice};
 use crate::interrupt::MsiMessage;
+use crate::memory::{self, Memory};
 use crate::pci::mock_hypervisor::MockHypervisor;
 use crate::pci::{PciBus, Slot};
 use crate::virtio::device::VirtioDevice;
@@ -36,6 +37,7 @@ pub(crate) const DRIVER_FEATURE_SELECT: u64 = 0x08;
 pub(crate) const DRIVER_FEATURE: u64 = 0x0c;
 pub(crate) const CONFIG_VECTOR: u64 = 0x10;
 pub(crate) const STATUS: u64 = 0x14;
+pub(crate) const CONFIG_GENERATION: u64 = 0x15;
 pub(crate) const QUEUE_SELECT: u64 = 0x16;
 pub(crate) const QUEUE_SIZE: u64 = 0x18;
 pub(crate) const QUEUE_VECTOR: u64 = 0x1a;
@@ -51,7 +53,7 @@ pub(crate) const INDIRECT: u16 = 4;
 
 /// A machine with nothing but memory and a PCI bus.
 pub(crate) struct MockMachine {
-    pub(crate) memory: GuestMemoryMmap,
+    pub(crate) memory: Memory,
     pub(crate) mmio: Arc<Bus>,
     pub(crate) pci: Arc<PciBus>,
     pub(crate) ports: Arc<dyn BusDevice>,
@@ -60,11 +62,11 @@ pub(crate) struct MockMachine {
 
 impl MockMachine {
     pub(crate) fn new() -> Self {
-        Self::with_memory(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap())
+        Self::with_memory(memory::allocate(MEMORY as u64).unwrap())
     }
 
     /// A machine with the memory another one has.
-    pub(crate) fn with_memory(memory: GuestMemoryMmap) -> Self {
+    pub(crate) fn with_memory(memory: Memory) -> Self {
         let mmio = Arc::new(Bus::default());
         let hypervisor = Arc::new(MockHypervisor::default());
         let pci = PciBus::new(
@@ -224,6 +226,10 @@ impl<'m> MockDriver<'m> {
     /// Reads `bytes` of the device's own configuration.
     pub(crate) fn device_config(&self, offset: u64, bytes: usize) -> u64 {
         self.machine.read(self.device + offset, bytes)
+    }
+
+    pub(crate) fn config_generation(&self) -> u8 {
+        self.get(CONFIG_GENERATION, 1) as u8
     }
 
     pub(crate) fn offered_features(&self) -> u64 {

@@ -8,6 +8,7 @@ pub mod blk;
 pub mod chain;
 pub mod device;
 pub mod fs;
+pub mod mem;
 #[cfg(test)]
 pub(crate) mod mock_driver;
 pub mod net;

@@ -10,24 +10,19 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::GuestMemoryMmap;
 use vmm_api::EndReason;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::ending::Ending;
 use crate::hold::hold;
+use crate::memory::Memory;
 use crate::virtio::device::{ActivateError, Activation, ActiveQueue, Standing, VirtioInterrupt};
 
 /// What a device does with a request.
 pub trait RequestHandler: Send + 'static {
     /// Carries out a request of the queue; says how many bytes of its writable part were written, from the start.
-    fn handle(
-        &mut self,
-        queue: u16,
-        chain: DescriptorChain<&GuestMemoryMmap>,
-        memory: &GuestMemoryMmap,
-    ) -> u32;
+    fn handle(&mut self, queue: u16, chain: DescriptorChain<&Memory>, memory: &Memory) -> u32;
 }
 
 /// How a device's thread starts and ends.
@@ -55,7 +50,7 @@ enum Command {
 }
 
 struct Served {
-    memory: GuestMemoryMmap,
+    memory: Memory,
     /// By index.
     queues: Vec<Option<ActiveQueue>>,
     interrupt: Arc<dyn VirtioInterrupt>,
@@ -233,8 +228,8 @@ impl Served {
 /// must not keep the thread from its commands, or from the other queues.
 fn try_drain<'m>(
     queue: &mut Queue,
-    memory: &'m GuestMemoryMmap,
-    mut answer: impl FnMut(DescriptorChain<&'m GuestMemoryMmap>) -> u32,
+    memory: &'m Memory,
+    mut answer: impl FnMut(DescriptorChain<&'m Memory>) -> u32,
     interrupt: impl Fn(),
 ) -> Result<Drained, virtio_queue::Error> {
     queue.disable_notification(memory)?;

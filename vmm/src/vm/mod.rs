@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VmFd};
-use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{Address, GuestMemoryRegion};
 
 use crate::arch::layout;
 use crate::file_memory::FileMemory;
+use crate::memory::{self, Memory, Region};
 
 pub use msi::KvmMsiRouter;
 
@@ -28,7 +29,17 @@ pub enum VmError {
     InterruptControllers(#[source] kvm_ioctls::Error),
     #[error("KVM does not take guest memory at {address:#x}")]
     Memory { address: u64, source: kvm_ioctls::Error },
+    #[error("cannot use more memory for the guest")]
+    Room(#[source] std::io::Error),
 }
+
+/// Behind those of RAM, of which there are two at most.
+const FILES_SLOT: u32 = 2;
+const FIRST_ROOM_SLOT: u32 = 3;
+
+/// The room a VM may grow into opens by so many bytes: what Linux takes into use as one (a block of memory,
+/// Documentation/admin-guide/mm/memory-hotplug.rst).
+pub const ROOM_SLOT: u64 = 128 << 20;
 
 /// Takes the descriptor of /dev/kvm.
 pub fn open(descriptor: OwnedFd) -> Result<Kvm, VmError> {
@@ -64,13 +75,13 @@ pub enum Writes {
     NotLogged,
 }
 
-/// Gives the guest its memory, or begins or ends the log of one that has it. `memory` has to live as long as the VM runs.
-pub fn set_memory(vm: &VmFd, memory: &GuestMemoryMmap, writes: Writes) -> Result<(), VmError> {
+/// Gives the guest its RAM, or begins or ends the log of one that has it. `memory` has to live as long as the VM runs.
+pub fn set_memory(vm: &VmFd, memory: &Memory, writes: Writes) -> Result<(), VmError> {
     let flags = match writes {
         Writes::Logged => KVM_MEM_LOG_DIRTY_PAGES,
         Writes::NotLogged => 0,
     };
-    for (slot, region) in (0u32..).zip(memory.iter()) {
+    for (slot, region) in (0u32..).zip(memory::ram(memory)) {
         let address = region.start_addr().raw_value();
         let slot = kvm_userspace_memory_region {
             slot,
@@ -85,16 +96,10 @@ pub fn set_memory(vm: &VmFd, memory: &GuestMemoryMmap, writes: Writes) -> Result
     Ok(())
 }
 
-/// Lets the guest read files as memory at an address; in the slot behind those of `ram`. They have to be mapped as
-/// long as the VM runs.
-pub fn set_file_memory(
-    vm: &VmFd,
-    ram: &GuestMemoryMmap,
-    files: &FileMemory,
-    address: u64,
-) -> Result<(), VmError> {
+/// Lets the guest read files as memory at an address. They have to be mapped as long as the VM runs.
+pub fn set_file_memory(vm: &VmFd, files: &FileMemory, address: u64) -> Result<(), VmError> {
     let slot = kvm_userspace_memory_region {
-        slot: u32::try_from(ram.num_regions()).unwrap_or(u32::MAX),
+        slot: FILES_SLOT,
         flags: KVM_MEM_READONLY,
         guest_phys_addr: address,
         memory_size: files.length(),
@@ -102,4 +107,26 @@ pub fn set_file_memory(
     };
     // SAFETY: the slot is exactly one mapping of this process, and whoever calls keeps it mapped.
     unsafe { vm.set_user_memory_region(slot) }.map_err(|source| VmError::Memory { address, source })
+}
+
+/// Opens the room a VM may grow into, up to `to` bytes from its start and to a whole slot; says how much of it is open.
+/// `room` has to live as long as the VM runs.
+pub fn open_room(vm: &VmFd, room: &Region, to: u64) -> Result<u64, VmError> {
+    while room.len() < to.min(room.size()) {
+        let start = room.len();
+        let address = room.start_addr().raw_value().saturating_add(start);
+        let failed = |source| VmError::Memory { address, source };
+        let slot = kvm_userspace_memory_region {
+            slot: u32::try_from(start / ROOM_SLOT).unwrap_or(u32::MAX).saturating_add(FIRST_ROOM_SLOT),
+            flags: 0,
+            guest_phys_addr: address,
+            memory_size: ROOM_SLOT,
+            userspace_addr: (room.as_ptr() as u64).saturating_add(start),
+        };
+        // SAFETY: the slot is a part of one mapping of this process, whose size is a multiple of slots', and whoever calls
+        // keeps it mapped.
+        unsafe { vm.set_user_memory_region(slot) }.map_err(failed)?;
+        room.open(start.saturating_add(ROOM_SLOT)).map_err(VmError::Room)?;
+    }
+    Ok(room.len())
 }

@@ -19,14 +19,19 @@ struct FakeVmm {
     agent: FakeAgent,
     /// Event streams on which nothing is said.
     silent: Vec<UnixStream>,
+    /// What the guest has of memory beyond what it was launched with, in bytes.
+    plugged: u64,
 }
+
+/// As much as the guest takes of that.
+const MOST_PLUGGED: u64 = 1 << 30;
 
 /// Runs until the supervisor says stop or is gone.
 pub(crate) fn serve() {
     // SAFETY: the process was started with its control socket as this descriptor, and nothing else uses it.
     let control = ControlSocket::from(unsafe { OwnedFd::from_raw_fd(CONTROL_FD) });
-    let mut vmm =
-        FakeVmm { control, command_line: String::new(), agent: FakeAgent::start(), silent: Vec::new() };
+    let (command_line, silent) = (String::new(), Vec::new());
+    let mut vmm = FakeVmm { control, command_line, agent: FakeAgent::start(), silent, plugged: 0 };
     loop {
         match vmm.control.receive::<(RequestId, Request)>() {
             Ok(((id, request), descriptors)) => vmm.answer(id, request, descriptors),
@@ -73,6 +78,12 @@ impl FakeVmm {
                 let was_there = self.agent.devices().disks.remove(&serial);
                 self.reply_if(id, was_there, Reply::DiskRemoved, &serial);
             }
+            Request::Resize { plugged } => {
+                eprintln!("fake guest of {plugged} bytes more");
+                self.plugged = plugged.min(MOST_PLUGGED);
+                self.reply(id, Ok(Reply::Plugged { bytes: self.plugged }), None);
+            }
+            Request::Plugged => self.reply(id, Ok(Reply::Plugged { bytes: self.plugged }), None),
             Request::Connect { .. } if self.is(BREAK_THEN_PANIC) => self.end(EndReason::Panic),
             Request::Connect { port: ports::RPC_PORT } => {
                 let stream = self.agent.rpc();

@@ -193,8 +193,14 @@ impl ContainerBackend for PodContainer {
     }
 
     async fn update(&self, resources: LinuxResources) -> Result<(), Failure> {
-        let container = self.container.read().await;
-        container.as_ref().ok_or_else(removed)?.update(resources).await.map_err(failure)
+        self.pod
+            .unless_stopped(async {
+                let (pod, container) = (self.pod.0.pod.read().await, self.container.read().await);
+                let (pod, container) =
+                    (pod.as_ref().ok_or_else(stopped)?, container.as_ref().ok_or_else(removed)?);
+                pod.update(container, resources).await.map_err(failure)
+            })
+            .await
     }
 
     async fn give_back_disks(&self) -> Result<(), Failure> {

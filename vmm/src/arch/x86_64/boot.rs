@@ -7,10 +7,12 @@ use std::os::unix::fs::MetadataExt;
 
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
 use linux_loader::loader::{KernelLoader, KernelLoaderResult};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::pvh::PvhError;
 use super::{layout, mp_table, pvh};
+
+use crate::memory::Memory;
 
 const PAGE: u64 = 4096;
 
@@ -42,12 +44,7 @@ pub struct BootSource {
 }
 
 /// Fills `memory`, of so many `bytes`, and returns where the first CPU enters the kernel.
-pub fn load(
-    memory: &GuestMemoryMmap,
-    bytes: u64,
-    vcpus: u8,
-    source: &mut BootSource,
-) -> Result<u64, BootError> {
+pub fn load(memory: &Memory, bytes: u64, vcpus: u8, source: &mut BootSource) -> Result<u64, BootError> {
     let kernel = load_kernel(memory, bytes, &mut source.kernel)?;
     let PvhBootCapability::PvhEntryPresent(entry) = kernel.pvh_boot_cap else {
         return Err(BootError::NoPvhEntry);
@@ -60,11 +57,7 @@ pub fn load(
     Ok(entry.0)
 }
 
-fn load_kernel(
-    memory: &GuestMemoryMmap,
-    bytes: u64,
-    kernel: &mut File,
-) -> Result<KernelLoaderResult, BootError> {
+fn load_kernel(memory: &Memory, bytes: u64, kernel: &mut File) -> Result<KernelLoaderResult, BootError> {
     use linux_loader::loader::{Error, elf};
     let above_legacy_hole = GuestAddress(layout::LEGACY_HOLE.end);
     Elf::load(memory, None, kernel, Some(above_legacy_hole)).map_err(|error| match error {
@@ -77,7 +70,7 @@ fn load_kernel(
 
 /// Places the initramfs, page-aligned, at the end of low RAM.
 fn load_initramfs(
-    memory: &GuestMemoryMmap,
+    memory: &Memory,
     bytes: u64,
     kernel_end: u64,
     initramfs: &mut File,
@@ -110,8 +103,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn memory(bytes: u64) -> GuestMemoryMmap {
-        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), usize::try_from(bytes).unwrap())]).unwrap()
+    fn memory(bytes: u64) -> Memory {
+        crate::memory::allocate(bytes).unwrap()
     }
 
     fn file(bytes: &[u8]) -> File {

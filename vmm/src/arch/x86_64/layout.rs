@@ -7,10 +7,12 @@
 //! 0xc000_0000  PCI memory window, up to the I/O APIC at 0xfec0_0000
 //! 0xfee0_0000  local APICs; KVM's own pages from 0xfffb_c000
 //! 0x1_0000_0000  RAM that found no place below the hole
-//! from a GiB on  a disk as persistent memory, behind all RAM
+//! from a GiB on  room to grow into, behind all RAM; behind that a disk as persistent memory
 //! ```
 
 use std::ops::Range;
+
+use vmm_api::MEMORY_ROOM;
 
 /// PVH start info with what it points to (Xen docs/misc/pvh.pandoc).
 pub const START_INFO: u64 = 0x6000;
@@ -42,12 +44,18 @@ pub fn ram(bytes: u64) -> Vec<Range<u64>> {
     [0..low, above].into_iter().filter(|range| !range.is_empty()).collect()
 }
 
-/// Where persistent memory begins, in a guest with so many bytes of RAM: aligned so that the kernel maps it in large
-/// pages.
-pub fn persistent_memory(bytes: u64) -> u64 {
+/// What a guest with so many bytes of RAM may grow into. Its address is aligned so that the kernel maps it, and what
+/// follows, in large pages.
+pub fn room(bytes: u64) -> Range<u64> {
     const GIB: u64 = 1 << 30;
     let ram_end = ram(bytes).last().map_or(0, |range| range.end);
-    ram_end.max(HOLE.end).div_ceil(GIB).saturating_mul(GIB)
+    let start = ram_end.max(HOLE.end).div_ceil(GIB).saturating_mul(GIB);
+    start..start.saturating_add(MEMORY_ROOM)
+}
+
+/// Where persistent memory begins, in a guest with so many bytes of RAM.
+pub fn persistent_memory(bytes: u64) -> u64 {
+    room(bytes).end
 }
 
 /// The RAM the kernel may use: `ram` without the legacy hole.
@@ -73,10 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn persistent_memory_begins_behind_ram_and_hole() {
-        assert_eq!(persistent_memory(GIB), 4 * GIB);
-        assert_eq!(persistent_memory(5 * GIB), 6 * GIB);
-        assert_eq!(persistent_memory(5 * GIB + 4096), 7 * GIB);
+    fn there_is_room_behind_ram_and_hole_and_persistent_memory_behind_that() {
+        for (ram, start) in [(GIB, 4 * GIB), (5 * GIB, 6 * GIB), (5 * GIB + 4096, 7 * GIB)] {
+            assert_eq!(room(ram), start..start + MEMORY_ROOM);
+            assert_eq!(persistent_memory(ram), start + MEMORY_ROOM);
+        }
     }
 
     proptest! {

@@ -9,9 +9,11 @@ use linux_loader::loader::elf::start_info::{
     XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_START_MAGIC_VALUE, hvm_memmap_table_entry, hvm_modlist_entry,
     hvm_start_info,
 };
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::layout;
+
+use crate::memory::Memory;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PvhError {
@@ -27,7 +29,7 @@ pub enum PvhError {
 
 /// Writes everything a PVH kernel reads at its start; it finds it through [`layout::START_INFO`].
 pub fn write(
-    memory: &GuestMemoryMmap,
+    memory: &Memory,
     usable_ram: &[Range<u64>],
     initramfs: &Range<u64>,
     command_line: &str,
@@ -64,7 +66,7 @@ pub fn write(
     PvhBootConfigurator::write_bootparams(&parameters, memory).map_err(PvhError::StartInfo)
 }
 
-fn write_command_line(memory: &GuestMemoryMmap, command_line: &str) -> Result<(), PvhError> {
+fn write_command_line(memory: &Memory, command_line: &str) -> Result<(), PvhError> {
     let mut bytes = command_line.as_bytes().to_vec();
     if bytes.contains(&0) {
         return Err(PvhError::CommandLineHasZero);
@@ -82,13 +84,13 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn read<T: vm_memory::ByteValued>(memory: &GuestMemoryMmap, at: u64) -> T {
+    fn read<T: vm_memory::ByteValued>(memory: &Memory, at: u64) -> T {
         memory.read_obj(GuestAddress(at)).unwrap()
     }
 
     #[test]
     fn the_kernel_finds_memory_initramfs_and_command_line() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap();
+        let memory = crate::memory::allocate(4 << 20).unwrap();
         let usable = layout::usable_ram(4 * MIB);
         write(&memory, &usable, &(3 * MIB..3 * MIB + 5), "console=ttyS0").unwrap();
 
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_command_line_the_kernel_would_cut_short_is_refused() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap();
+        let memory = crate::memory::allocate(4 << 20).unwrap();
         let longest = "x".repeat(layout::COMMAND_LINE_BYTES - 1);
         assert!(write_command_line(&memory, &longest).is_ok());
         let longer = format!("{longest}x");

@@ -154,6 +154,13 @@ pub(super) const FS: &[Call] = &[
     when(libc::SYS_recvfrom, &[Null(4)]),
 ];
 
+pub(super) const MEM: &[Call] = &[
+    // Its doorbell and commands. Every thread may give back memory that is private, as the room to grow into is.
+    call(libc::SYS_epoll_wait),
+    call(libc::SYS_epoll_pwait),
+    call(libc::SYS_epoll_ctl),
+];
+
 pub(super) const NET: &[Call] = &[
     // Its tap, doorbells and commands.
     call(libc::SYS_epoll_wait),

@@ -8,9 +8,8 @@ mod tests;
 use std::io;
 
 use virtio_queue::DescriptorChain;
-use vm_memory::GuestMemoryMmap;
 
-use crate::memory::give_back;
+use crate::memory::{Memory, give_back};
 use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::queue_thread::{QueueThread, RequestHandler, ThreadPlan};
 
@@ -74,12 +73,7 @@ struct Reports;
 impl RequestHandler for Reports {
     /// A report's buffers are the free pages themselves (virtio 1.3 §5.5.6.7): the driver takes none of them into use
     /// before it has the report back.
-    fn handle(
-        &mut self,
-        queue: u16,
-        chain: DescriptorChain<&GuestMemoryMmap>,
-        memory: &GuestMemoryMmap,
-    ) -> u32 {
+    fn handle(&mut self, queue: u16, chain: DescriptorChain<&Memory>, memory: &Memory) -> u32 {
         if queue == REPORTING {
             for range in chain.take(MOST).filter(|range| range.is_write_only()) {
                 give_back(memory, range.addr(), range.len());

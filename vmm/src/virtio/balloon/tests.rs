@@ -8,11 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use vm_memory::GuestMemoryMmap;
 
 use super::{Balloon, F_PAGE_REPORTING};
 use crate::ending::Ending;
-use crate::memory::{allocate, from_file, in_file};
+use crate::memory::{Memory, allocate, from_file, in_file};
 use crate::pci::Slot;
 use crate::virtio::mock_driver::*;
 use crate::virtio::queue_thread::ThreadPlan;
@@ -27,7 +26,7 @@ const INFLATE: u16 = 0;
 const DEFLATE: u16 = 1;
 const REPORTING: u16 = 2;
 
-fn machine(memory: GuestMemoryMmap) -> (MockMachine, Slot) {
+fn machine(memory: Memory) -> (MockMachine, Slot) {
     let machine = MockMachine::with_memory(memory);
     let ending = Arc::new(Ending::new().unwrap());
     let plan = ThreadPlan { name: "balloon".to_owned(), confine: || Ok(()), ending };

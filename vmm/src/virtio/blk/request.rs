@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 
 use virtio_queue::DescriptorChain;
-use vm_memory::GuestMemoryMmap;
 
 use super::disk::{Access, Disk};
 use super::{MAX_RANGE_SECTORS, SECTOR};
+use crate::memory::Memory;
 use crate::virtio::chain::{Buffers, Run};
 use crate::virtio::queue_thread::RequestHandler;
 
@@ -116,7 +116,7 @@ impl Requests {
 }
 
 impl RequestHandler for Requests {
-    fn handle(&mut self, _: u16, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
+    fn handle(&mut self, _: u16, chain: DescriptorChain<&Memory>, memory: &Memory) -> u32 {
         let Ok(Buffers { readable, writable }) = Buffers::of(chain, memory) else { return 0 };
         // Without a place for the status the driver can't be told anything.
         let Some((data_in, status)) =

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use virtio_queue::QueueT;
-use vm_memory::GuestMemoryMmap;
 
 use super::message::{ANSWER_HEADER, AnswerHeader, Course, Request, failure};
 use super::server::{Connection, Sent, Server, Waiting};
+use crate::memory::Memory;
 use crate::virtio::chain::{Buffers, Run, next_chain};
 use crate::virtio::device::{ActiveQueue, VirtioInterrupt};
 
@@ -22,7 +22,7 @@ const BATCH: usize = 64;
 pub(super) const MOST_PENDING: usize = 512;
 
 pub(super) struct Session<'m> {
-    memory: &'m GuestMemoryMmap,
+    memory: &'m Memory,
     queues: Vec<Queued>,
     interrupt: Arc<dyn VirtioInterrupt>,
     pending: BTreeMap<u64, Pending<'m>>,
@@ -47,7 +47,7 @@ struct Pending<'m> {
 
 impl<'m> Session<'m> {
     pub(super) fn new(
-        memory: &'m GuestMemoryMmap,
+        memory: &'m Memory,
         queues: Vec<Option<ActiveQueue>>,
         interrupt: Arc<dyn VirtioInterrupt>,
     ) -> Self {

@@ -1,9 +1,9 @@
 //! The control queue (virtio 1.3 §5.1.6.5): the driver says how many pairs of queues it uses.
 
 use virtio_queue::Error;
-use vm_memory::GuestMemoryMmap;
 
 use super::ring::Ring;
+use crate::memory::Memory;
 use crate::virtio::chain::Buffers;
 use crate::virtio::device::VirtioInterrupt;
 
@@ -17,7 +17,7 @@ const ERROR: u8 = 1;
 /// whether it did.
 pub(super) fn serve(
     ring: &mut Ring,
-    memory: &GuestMemoryMmap,
+    memory: &Memory,
     interrupt: &dyn VirtioInterrupt,
     mut set_pairs: impl FnMut(u16) -> bool,
 ) -> Result<bool, Error> {

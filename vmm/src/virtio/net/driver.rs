@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::handle::FillError;
@@ -15,10 +14,11 @@ use super::ring::Ring;
 use super::transmit::Transmitter;
 use super::worker::Source;
 use super::{control, features};
+use crate::memory::Memory;
 use crate::virtio::device::{Activation, ActiveQueue, VirtioInterrupt};
 
 pub(super) struct Driver {
-    memory: GuestMemoryMmap,
+    memory: Memory,
     interrupt: Arc<dyn VirtioInterrupt>,
     features: u64,
     /// Without those the driver has not, or has spoilt.

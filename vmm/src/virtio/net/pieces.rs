@@ -6,7 +6,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
+
+use crate::memory::Memory;
 
 /// The kernel takes this many pieces at once (IOV_MAX).
 const MOST_AT_ONCE: usize = 1024;
@@ -20,7 +22,7 @@ pub(super) struct Unusable;
 
 pub(super) struct Pieces {
     /// What the pieces lie in stays mapped for as long as they are here.
-    memory: GuestMemoryMmap,
+    memory: Memory,
     /// Those before `first` are done with.
     pieces: Vec<libc::iovec>,
     first: usize,
@@ -30,7 +32,7 @@ pub(super) struct Pieces {
 unsafe impl Send for Pieces {}
 
 impl Pieces {
-    pub(super) fn new(memory: GuestMemoryMmap) -> Self {
+    pub(super) fn new(memory: Memory) -> Self {
         Self { memory, pieces: Vec::with_capacity(2 * MOST_AT_ONCE), first: 0 }
     }
 

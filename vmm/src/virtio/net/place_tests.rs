@@ -2,11 +2,10 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "a test panics where it is wrong")]
 
-use vm_memory::GuestMemoryMmap;
-
 use super::mock_tap::Network;
 use super::rig::*;
 use crate::hold::Hold;
+use crate::memory::Memory;
 use crate::virtio::mock_driver::*;
 
 #[test]
@@ -90,7 +89,7 @@ fn a_driver_goes_on_where_it_was_with_a_place_and_later_with_another_tap() {
         offer(&mut driver, 8, 1500);
         use_it(&mut driver, &network, 24);
         let (state, _hold) = first.machine.pci.save();
-        let memory: GuestMemoryMmap = first.machine.memory.clone();
+        let memory: Memory = first.machine.memory.clone();
         let second = rig_on(MockMachine::with_memory(memory), 1);
         second.machine.pci.restore(&state).unwrap();
         let mut driver = driver.moved_to(&second.machine);

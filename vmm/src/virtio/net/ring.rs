@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueT};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Address, Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::memory::Memory;
 use crate::virtio::device::{ActiveQueue, VirtioInterrupt};
 
 /// VIRTQ_AVAIL_F_NO_INTERRUPT (virtio 1.3 §2.7.7).
@@ -26,7 +27,7 @@ pub(super) struct Ring {
     pub(super) index: u16,
     queue: Queue,
     doorbell: Arc<EventFd>,
-    memory: GuestMemoryMmap,
+    memory: Memory,
     /// Used buffers the driver does not see yet.
     hidden: u16,
     /// Used buffers the driver was not called for.
@@ -34,7 +35,7 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new(index: u16, active: ActiveQueue, memory: GuestMemoryMmap) -> Self {
+    pub(super) fn new(index: u16, active: ActiveQueue, memory: Memory) -> Self {
         let ActiveQueue { queue, doorbell } = active;
         Self { index, queue, doorbell, memory, hidden: 0, unsignalled: 0 }
     }
@@ -57,7 +58,7 @@ impl Ring {
         self.queue.avail_idx(&self.memory, Ordering::Acquire).is_ok_and(|index| index.0 != 0)
     }
 
-    pub(super) fn next_chain(&mut self) -> Result<Option<DescriptorChain<&GuestMemoryMmap>>, Error> {
+    pub(super) fn next_chain(&mut self) -> Result<Option<DescriptorChain<&Memory>>, Error> {
         Ok(self.queue.iter(&self.memory)?.next())
     }
 

@@ -4,13 +4,13 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use virtio_queue::{DescriptorChain, Error};
-use vm_memory::GuestMemoryMmap;
 
 use super::frame::{BATCH, HEADER, MOST};
 use super::limit::Limiter;
 use super::pieces::Pieces;
 use super::ring::Ring;
 use super::tap::Carrier;
+use crate::memory::Memory;
 use crate::virtio::device::VirtioInterrupt;
 
 pub(super) struct Transmitter {
@@ -89,7 +89,7 @@ impl Transmitter {
 }
 
 /// The frame a chain names, with its header; says how long both are.
-fn frame_of(chain: DescriptorChain<&GuestMemoryMmap>, pieces: &mut Pieces) -> Option<usize> {
+fn frame_of(chain: DescriptorChain<&Memory>, pieces: &mut Pieces) -> Option<usize> {
     pieces.truncate(0);
     let mut length = 0usize;
     for descriptor in chain {

@@ -67,6 +67,10 @@ impl VirtioInterrupt for Interrupts {
         self.msix.raise(self.queue_vector(queue));
     }
 
+    fn config_changed(&self) {
+        self.msix.raise(self.config_vector());
+    }
+
     fn needs_reset(&self) {
         self.needs_reset.store(true, Ordering::Relaxed);
         self.msix.raise(self.config_vector());

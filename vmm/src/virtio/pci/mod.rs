@@ -25,9 +25,8 @@ mod tests;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vm_memory::GuestMemoryMmap;
-
 use crate::hold::Hold;
+use crate::memory::Memory;
 use crate::pci::msix::{self, Msix};
 use crate::pci::{Capability, Identity, PciFunction, Resources, RestoreError};
 use crate::virtio::device::VirtioDevice;
@@ -72,7 +71,7 @@ pub struct VirtioPci {
 
 impl VirtioPci {
     /// The device's queues lie in `memory`.
-    pub fn new(device: Box<dyn VirtioDevice>, memory: GuestMemoryMmap) -> Self {
+    pub fn new(device: Box<dyn VirtioDevice>, memory: Memory) -> Self {
         let queues = u16::try_from(device.queue_sizes().len()).unwrap_or(u16::MAX);
         let interrupts = Arc::new(Interrupts::new(queues));
         Self {

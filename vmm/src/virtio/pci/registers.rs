@@ -24,8 +24,6 @@ impl Selectors {
         let interrupts = &machine.interrupts;
         let queue = machine.queue(self.0.queue);
         let queue_field = |field: fn(&QueueSetup) -> u64| queue.map_or(0, field).to_le_bytes();
-        // Configurations never change while a device exists.
-        let config_generation = 0;
         let mut registers = Vec::with_capacity(0x38);
         registers.extend(self.0.device_features.to_le_bytes());
         registers.extend(word_of(machine.offered_features(), self.0.device_features).to_le_bytes());
@@ -33,7 +31,7 @@ impl Selectors {
         registers.extend(word_of(machine.driver_features(), self.0.driver_features).to_le_bytes());
         registers.extend(interrupts.config_vector().to_le_bytes());
         registers.extend(machine.queue_count().to_le_bytes());
-        registers.extend([machine.status(), config_generation]);
+        registers.extend([machine.status(), machine.config_generation()]);
         registers.extend(self.0.queue.to_le_bytes());
         registers.extend(queue.map_or(0, |queue| queue.size).to_le_bytes());
         registers.extend(interrupts.queue_vector(self.0.queue).to_le_bytes());

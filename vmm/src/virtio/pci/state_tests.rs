@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use vm_memory::GuestMemoryMmap;
 
 use crate::ending::Ending;
 use crate::hold::Hold;
+use crate::memory::Memory;
 use crate::pci::{BusState, RestoreError, Slot};
 use crate::virtio::mock_driver::*;
 use crate::virtio::queue_thread::ThreadPlan;
@@ -16,7 +16,7 @@ use crate::virtio::rng::Rng;
 
 const BUFFER: u64 = 0x20_0000;
 
-fn machine_with_rng(memory: Option<GuestMemoryMmap>) -> (MockMachine, Slot) {
+fn machine_with_rng(memory: Option<Memory>) -> (MockMachine, Slot) {
     let machine = memory.map_or_else(MockMachine::new, MockMachine::with_memory);
     let ending = Arc::new(Ending::new().unwrap());
     let plan = ThreadPlan { name: "rng".to_owned(), confine: || Ok(()), ending };

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use virtio_queue::{Queue, QueueT};
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::interrupts::Interrupts;
 use super::state::{DriverState, QueueState};
 use crate::hold::Hold;
+use crate::memory::Memory;
 use crate::pci::RestoreError;
 use crate::virtio::device::{Activation, ActiveQueue, Standing, VirtioDevice, VirtioInterrupt};
 
@@ -29,7 +30,7 @@ const TRANSPORT_FEATURES: u64 = F_INDIRECT_DESC | F_EVENT_IDX | F_VERSION_1;
 
 pub(super) struct StatusMachine {
     device: Box<dyn VirtioDevice>,
-    memory: GuestMemoryMmap,
+    memory: Memory,
     pub(super) interrupts: Arc<Interrupts>,
     /// By queue.
     doorbells: Vec<Arc<EventFd>>,
@@ -69,7 +70,7 @@ impl QueueSetup {
     }
 
     /// The queue, if its size is a power of two the device allows and its parts are aligned and in memory.
-    fn validate(&self, memory: &GuestMemoryMmap, event_idx: bool) -> Option<Queue> {
+    fn validate(&self, memory: &Memory, event_idx: bool) -> Option<Queue> {
         let mut queue = Queue::new(self.most).ok()?;
         queue.try_set_size(self.size).ok()?;
         queue.try_set_desc_table_address(GuestAddress(self.descriptor_table)).ok()?;
@@ -86,11 +87,7 @@ impl QueueSetup {
 }
 
 impl StatusMachine {
-    pub(super) fn new(
-        device: Box<dyn VirtioDevice>,
-        memory: GuestMemoryMmap,
-        interrupts: Arc<Interrupts>,
-    ) -> Self {
+    pub(super) fn new(device: Box<dyn VirtioDevice>, memory: Memory, interrupts: Arc<Interrupts>) -> Self {
         let queues = device.queue_sizes().iter().copied().map(QueueSetup::new).collect();
         Self {
             device,
@@ -111,6 +108,10 @@ impl StatusMachine {
 
     pub(super) fn read_config(&self, offset: u64, data: &mut [u8]) {
         self.device.read_config(offset, data);
+    }
+
+    pub(super) fn config_generation(&self) -> u8 {
+        self.device.config_generation()
     }
 
     pub(super) fn status(&self) -> u8 {

@@ -7,8 +7,8 @@ use std::io;
 use std::ops::Range;
 
 use virtio_queue::DescriptorChain;
-use vm_memory::GuestMemoryMmap;
 
+use crate::memory::Memory;
 use crate::virtio::chain::Buffers;
 use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::queue_thread::{QueueThread, RequestHandler, ThreadPlan};
@@ -71,7 +71,7 @@ struct Flushes;
 
 impl RequestHandler for Flushes {
     /// The request is its type, the response 0 for success (virtio 1.3 §5.19.6).
-    fn handle(&mut self, _: u16, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
+    fn handle(&mut self, _: u16, chain: DescriptorChain<&Memory>, memory: &Memory) -> u32 {
         let Ok(Buffers { readable, writable }) = Buffers::of(chain, memory) else { return 0 };
         let response: u32 = match readable.copy_out().map(u32::from_le_bytes) {
             Some(T_FLUSH) => 0,

@@ -4,8 +4,8 @@ use std::io;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use virtio_queue::DescriptorChain;
-use vm_memory::GuestMemoryMmap;
 
+use crate::memory::Memory;
 use crate::virtio::chain::Buffers;
 use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::queue_thread::{QueueThread, RequestHandler, ThreadPlan};
@@ -59,7 +59,7 @@ impl VirtioDevice for Rng {
 struct Entropy;
 
 impl RequestHandler for Entropy {
-    fn handle(&mut self, _: u16, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
+    fn handle(&mut self, _: u16, chain: DescriptorChain<&Memory>, memory: &Memory) -> u32 {
         let Ok(buffers) = Buffers::of(chain, memory) else { return 0 };
         let mut random = [0; MOST];
         // Up to 256 bytes getrandom(2) neither fails nor gives fewer, once the host's generator is seeded.

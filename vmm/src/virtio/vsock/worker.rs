@@ -8,7 +8,6 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
 use virtio_queue::QueueT;
-use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -17,6 +16,7 @@ use super::packet::Packet;
 use super::streams::{AnnouncedPorts, Command, ConnectError, StreamSink};
 use super::{QUEUE_EVENT, QUEUE_RX, QUEUE_TX};
 use crate::hold::hold;
+use crate::memory::Memory;
 use crate::virtio::chain::{Buffers, next_chain};
 use crate::virtio::device::{Activation, ActiveQueue, Standing, VirtioInterrupt};
 
@@ -42,7 +42,7 @@ pub(super) struct Worker {
 
 /// What there is to work with while the guest's driver is ready.
 struct Driver {
-    memory: GuestMemoryMmap,
+    memory: Memory,
     receive: ActiveQueue,
     transmit: ActiveQueue,
     /// A driver may do without.

@@ -215,7 +215,8 @@ impl Connection {
                 done(machine.advance(&id, Status::Paused, Status::Running))
             }
             Ask::Update(resources) => {
-                done(machine.container(&id)?.update(*resources).await.map_err(in_words))
+                let container = machine.container(&id)?;
+                done(machine.pod.update(&container, *resources).await.map_err(in_words))
             }
             Ask::Processes => {
                 let processes = machine.container(&id)?.processes().await.map_err(in_words)?;
