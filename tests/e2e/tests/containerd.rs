@@ -92,7 +92,6 @@ fn a_task_is_listed_entered_paused_and_killed() {
     });
 }
 
-#[ignore = "not seen to pass as a whole yet: issue 5"]
 #[test]
 fn events_come_once_and_in_order() {
     with_each(|script| {
@@ -110,7 +109,6 @@ fn events_come_once_and_in_order() {
     });
 }
 
-#[ignore = "not seen to pass as a whole yet: issue 5"]
 #[test]
 fn files_written_are_the_snapshots() {
     with_each(|script| {
