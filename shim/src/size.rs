@@ -11,7 +11,7 @@ const POD_SHARES: &str = "io.kubernetes.cri.sandbox-cpu-shares";
 const POD_MEMORY: &str = "io.kubernetes.cri.sandbox-memory";
 
 /// The period where a quota comes without one, in microseconds (Linux Documentation/admin-guide/cgroup-v2.rst).
-const DEFAULT_PERIOD: u64 = 100_000;
+pub(crate) const DEFAULT_PERIOD: u64 = 100_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Size {
@@ -61,12 +61,13 @@ fn vcpus(CpuQuota { quota_us, period_us }: CpuQuota) -> u8 {
     u8::try_from(busy).unwrap_or(u8::MAX)
 }
 
-/// A number in an annotation; 0 and less stand for no limit.
+/// A number in an annotation.
 fn stated(bundle: &Bundle, annotation: &str) -> Option<u64> {
     bundle.annotation(annotation)?.parse().ok().and_then(positive)
 }
 
-fn positive(number: i64) -> Option<u64> {
+/// 0 and less stand for no limit.
+pub(crate) fn positive(number: i64) -> Option<u64> {
     u64::try_from(number).ok().filter(|number| *number > 0)
 }
 

@@ -6,7 +6,7 @@ use oci_spec::runtime::LinuxResources;
 use sandbox::CpuQuota;
 
 use crate::membership::Membership;
-use crate::size::Size;
+use crate::size::{DEFAULT_PERIOD, Size, positive};
 
 /// Of a container, or of a pod; what is absent is not limited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,9 +25,6 @@ pub(super) struct Limits {
     containers: BTreeMap<String, Limit>,
 }
 
-/// Quotas of different periods are added up by this one, in microseconds.
-const PERIOD: u64 = 100_000;
-
 /// Docker's bound, and that of the host's cgroups.
 const MOST_SHARES: u64 = 262_144;
 
@@ -42,7 +39,7 @@ impl Limit {
         let cpu = update.cpu().as_ref();
         let quota = cpu.and_then(|cpu| cpu.quota());
         let period = cpu.and_then(|cpu| cpu.period()).filter(|period| *period > 0);
-        let period_us = period.or(self.cpu.map(|cpu| cpu.period_us)).unwrap_or(PERIOD);
+        let period_us = period.or(self.cpu.map(|cpu| cpu.period_us)).unwrap_or(DEFAULT_PERIOD);
         let quota_us = quota.map_or(self.cpu.map(|cpu| cpu.quota_us), positive);
         let shares = cpu.and_then(|cpu| cpu.shares()).filter(|shares| *shares > 0);
         Self {
@@ -91,7 +88,7 @@ impl Limits {
         });
         Limit {
             memory: self.sum(|limit| limit.memory),
-            cpu: quota_us.map(|quota_us| CpuQuota { quota_us, period_us: PERIOD }),
+            cpu: quota_us.map(|quota_us| CpuQuota { quota_us, period_us: DEFAULT_PERIOD }),
             cpu_shares,
         }
     }
@@ -103,13 +100,10 @@ impl Limits {
     }
 }
 
+/// Of quotas of different periods, what they are of one, to be added up.
 fn per_period(cpu: CpuQuota) -> u64 {
-    let quota = u128::from(cpu.quota_us) * u128::from(PERIOD) / u128::from(cpu.period_us.max(1));
+    let quota = u128::from(cpu.quota_us) * u128::from(DEFAULT_PERIOD) / u128::from(cpu.period_us.max(1));
     u64::try_from(quota).unwrap_or(u64::MAX)
-}
-
-fn positive(number: i64) -> Option<u64> {
-    u64::try_from(number).ok().filter(|number| *number > 0)
 }
 
 #[cfg(test)]
@@ -154,9 +148,15 @@ mod tests {
         let pod = pod(least);
         let pod =
             pod.with("a", limit(r#"{"memory":{"limit":60},"cpu":{"quota":5000,"period":50000,"shares":9}}"#));
-        assert_eq!(pod.total(), Limit { memory: Some(60), cpu: cpu(50_000, PERIOD), cpu_shares: None });
+        assert_eq!(
+            pod.total(),
+            Limit { memory: Some(60), cpu: cpu(50_000, DEFAULT_PERIOD), cpu_shares: None }
+        );
         let mut pod = pod.with("b", limit(r#"{"memory":{"limit":70},"cpu":{"quota":60000}}"#));
-        assert_eq!(pod.total(), Limit { memory: Some(130), cpu: cpu(70_000, PERIOD), cpu_shares: None });
+        assert_eq!(
+            pod.total(),
+            Limit { memory: Some(130), cpu: cpu(70_000, DEFAULT_PERIOD), cpu_shares: None }
+        );
         pod.remove("a");
         assert_eq!(pod.total().memory, Some(70));
     }
