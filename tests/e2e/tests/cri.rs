@@ -31,13 +31,11 @@ const BODIES: [(&str, Body); 8] = [
     ("stop of the pod", a_pod_is_stopped_and_removed_with_all_that_is_in_it),
 ];
 
-#[ignore = "not seen to pass as a whole yet: issue 5"]
 #[test]
 fn pods_of_debians_containerd() {
     pods_of(Containerd::Debians);
 }
 
-#[ignore = "not seen to pass as a whole yet: issue 5"]
 #[test]
 fn pods_of_the_next_containerd() {
     pods_of(Containerd::Next);
