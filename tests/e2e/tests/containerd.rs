@@ -63,6 +63,10 @@ fn what_cannot_be_started_is_told_and_leaves_nothing() {
         let socket = "run --rm --mount type=bind,src=/run/containerd/containerd.sock,dst=/sock,options=rbind $busybox socket true";
         let socket = sh(&script(socket));
         assert!(socket.stderr.contains("is a socket"), "{}", socket.stderr);
+        let nowhere = sh(&script("run --rm --with-ns network:/no/such $busybox nowhere true"));
+        assert!(nowhere.stderr.contains("/no/such"), "{}", nowhere.stderr);
+        let none = sh(&script("run --rm --with-ns network:/etc/passwd $busybox none true"));
+        assert!(none.stderr.contains("/etc/passwd"), "{}", none.stderr);
         output(&script("$ctr container ls -q | xargs -r $ctr container rm"));
     });
 }
