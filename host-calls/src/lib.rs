@@ -7,6 +7,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::ptr;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -53,26 +54,34 @@ pub fn make_read_only(mount: impl AsFd, recursive: bool) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Tap {
     pub name: String,
-    pub queue: OwnedFd,
+    /// At least one; the kernel keeps a flow's packets to one of them.
+    pub queues: Vec<OwnedFd>,
 }
 
 impl Tap {
-    /// One in this thread's network namespace, with a header of virtio-net before each packet (Linux
+    /// One in this thread's network namespace, with so many queues and a header of virtio-net before each packet (Linux
     /// Documentation/networking/tuntap.rst). `pattern` is its name, with `%d` for a number that is free.
-    pub fn new(pattern: &str) -> io::Result<Self> {
+    pub fn new(pattern: &str, queues: u8) -> io::Result<Self> {
+        let several = if queues > 1 { libc::IFF_MULTI_QUEUE } else { 0 };
+        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | several;
         let mut request = interface_request(pattern)?;
-        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
         request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
-        let queue: File =
-            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
-        // SAFETY: the request is a struct ifreq, which the kernel reads and writes within the call.
-        if unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        // The first makes the interface, and the kernel writes its name into the request; the others are of that name.
+        let queues = (0..queues.max(1)).map(|_| tap_queue(&mut request)).collect::<io::Result<_>>()?;
         let name = request.ifr_name.iter().take_while(|byte| **byte != 0);
         let name = name.map(|byte| char::from(byte.to_ne_bytes()[0])).collect();
-        Ok(Self { name, queue: queue.into() })
+        Ok(Self { name, queues })
     }
+}
+
+fn tap_queue(request: &mut libc::ifreq) -> io::Result<OwnedFd> {
+    let queue: File =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
+    // SAFETY: the request is a struct ifreq, which the kernel reads and writes within the call.
+    if unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETIFF, ptr::from_mut(request)) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(queue.into())
 }
 
 fn interface_request(name: &str) -> io::Result<libc::ifreq> {

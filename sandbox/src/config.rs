@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use vmm_api::RateLimit;
+
 use crate::cgroup::HostLimits;
 use crate::network::NetworkNamespace;
 use crate::record::Label;
@@ -29,13 +31,29 @@ pub struct SandboxConfig {
     /// The cgroup of this host, as an absolute path in its hierarchy, below which the sandbox's is made, whether there are
     /// limits or not; `None`: Bulkhead's own, where there are.
     pub cgroup_parent: Option<PathBuf>,
-    /// The network namespace in which the VMM lives, and whose interfaces the guest may be given; `None`: the supervisor's,
-    /// and no interface.
-    pub network: Option<NetworkNamespace>,
+    /// `None`: the VMM lives in the supervisor's network namespace, and the guest has no interface.
+    pub network: Option<NetworkConfig>,
     /// Whether files of the host will be shared: a file server runs beside the VMM then.
     pub shares: bool,
     /// What its VM goes on from, rather than being booted: the copy of another sandbox, of the same size, image and disk.
     pub from: Option<SnapshotFiles>,
+}
+
+/// The network of a sandbox.
+#[derive(Debug)]
+pub struct NetworkConfig {
+    /// In which the VMM lives, and whose interfaces the guest may be given.
+    pub namespace: NetworkNamespace,
+    pub rates: NetworkRates,
+}
+
+/// How much each of the guest's interfaces may carry; without limits, what the host can.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetworkRates {
+    /// From the guest.
+    pub egress: Option<RateLimit>,
+    /// To the guest.
+    pub ingress: Option<RateLimit>,
 }
 
 /// A container's writable disk.

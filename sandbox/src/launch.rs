@@ -72,7 +72,7 @@ impl Sandbox {
             source,
             claim: &mut claim,
             cgroup,
-            network: config.network.as_ref(),
+            network: config.network.as_ref().map(|network| &network.namespace),
             hostname: &config.hostname,
             file_server: None,
             wants_shares: config.shares,
@@ -95,7 +95,7 @@ impl Sandbox {
             disks_added: AtomicU64::new(0),
             extent: Mutex::new(Extent::launched_with(memory)),
             shares: Mutex::new(shares),
-            network: Mutex::new(Network::of(config.network, incoming)),
+            network: Mutex::new(Network::of(config.network, config.vcpus, incoming)),
             learning: std::sync::Mutex::new(learning),
             timeline: timeline.clone(),
         })

@@ -50,7 +50,7 @@ mod vmm;
 pub use archive::{Archive, ArchiveError, Change, ChangeKind, PathStat, WriteOptions};
 pub use attach::{AttachError, Attached};
 pub use cgroup::{CpuQuota, DeviceValue, HostLimits, HostStats, LimitError, SettingError, host_stats};
-pub use config::{DEFAULT_SCRATCH_SIZE, SandboxConfig, Scratch};
+pub use config::{DEFAULT_SCRATCH_SIZE, NetworkConfig, NetworkRates, SandboxConfig, Scratch};
 pub use container::{
     Cause, ContainerConfig, CreateError, ExecConfig, Exit, File, Phase, Rootfs, Stdio, Streams, TerminalSize,
 };
@@ -81,4 +81,4 @@ pub use stats::{CpuStats, GuestStats, IoStats, MemoryStats, PidStats, ProcessInf
 pub use templates::{TemplateError, TemplateInfo, Templates};
 pub use timeline::{Stamp, Timeline};
 pub use vmm::VmmError;
-pub use vmm_api::{ControlSocket, End, EndReason, ReceiveError, SendError};
+pub use vmm_api::{ControlSocket, End, EndReason, RateLimit, ReceiveError, SendError, TokenBucket};

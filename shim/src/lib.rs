@@ -14,6 +14,7 @@ mod error_chain;
 mod guest_spec;
 mod hooks;
 mod membership;
+mod network_rates;
 mod pod;
 mod signal;
 mod size;

@@ -78,7 +78,7 @@ async fn make(
     let (begun, _incoming) = boot(vmm.handle(), start, incoming, &timeline).await?;
     // Nobody's yet, but clones count their time from its clock.
     let guest = adopt(vmm.handle(), begun, "", &timeline).await?;
-    for place in templates::places() {
+    for place in templates::places(shape.vcpus) {
         let added = vmm.handle().call(Request::AddPlace(place), Vec::new()).await;
         added.map_err(|error| failed(LaunchPhase::Save, error))?;
     }

@@ -16,6 +16,7 @@ use host_calls::Tap;
 use tokio::sync::mpsc;
 use vmm_api::{FdIndex, Net, Place, Reply, Request};
 
+use crate::config::{NetworkConfig, NetworkRates};
 use crate::guest::{Guest, GuestError};
 use crate::sandbox::Sandbox;
 use crate::vmm::{Incoming, VmmError, VmmHandle};
@@ -26,8 +27,8 @@ use self::ports::ForwardedPorts;
 pub use namespace::{NamespaceError, NetworkNamespace};
 pub use ports::PortsError;
 
-/// Pairs of queues of the guest's devices.
-const QUEUES: u8 = 1;
+/// The most pairs of queues of a device of the guest.
+const MAX_QUEUES: u8 = 8;
 
 /// Why the guest did not get its network.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,9 @@ pub enum NetworkError {
 /// What a sandbox has of a network.
 pub(crate) struct Network {
     namespace: Option<NetworkNamespace>,
+    rates: NetworkRates,
+    /// Pairs of queues of each device.
+    queues: u8,
     /// Which of the namespace's interfaces each of the guest's devices belongs to, by index; one that is gone leaves a device
     /// for another.
     devices: Vec<Option<u32>>,
@@ -61,9 +65,14 @@ pub(crate) struct Network {
     ports: Option<ForwardedPorts>,
 }
 
-/// The device that a template has a place for.
-pub(crate) fn place() -> Place {
-    Place::Net { name: device_name(0), queues: QUEUES }
+/// The device that a template has a place for, whose VM has so many vCPUs.
+pub(crate) fn place(vcpus: u8) -> Place {
+    Place::Net { name: device_name(0), queues: queues(vcpus) }
+}
+
+/// A pair of queues for each vCPU, as a guest's driver would have it.
+fn queues(vcpus: u8) -> u8 {
+    vcpus.clamp(1, MAX_QUEUES)
 }
 
 /// As requests to the VMM call the device.
@@ -72,14 +81,19 @@ fn device_name(device: usize) -> String {
 }
 
 impl Network {
-    pub(crate) fn of(namespace: Option<NetworkNamespace>, incoming: mpsc::Receiver<Incoming>) -> Self {
-        Self { namespace, devices: Vec::new(), incoming: Some(incoming), ports: None }
+    pub(crate) fn of(config: Option<NetworkConfig>, vcpus: u8, incoming: mpsc::Receiver<Incoming>) -> Self {
+        let rates = config.as_ref().map(|config| config.rates).unwrap_or_default();
+        let namespace = config.map(|config| config.namespace);
+        let queues = queues(vcpus);
+        Self { namespace, rates, queues, devices: Vec::new(), incoming: Some(incoming), ports: None }
     }
 
     /// Has a device of the guest for each interface that is there, and says what the guest is to make of them.
     async fn follow(&mut self, vmm: &VmmHandle) -> Result<SetNetworkRequest, NetworkError> {
         let (pod, mut taps) = match &self.namespace {
-            Some(namespace) => look(namespace, self.devices.iter().flatten().copied().collect()).await?,
+            Some(namespace) => {
+                look(namespace, self.devices.iter().flatten().copied().collect(), self.queues).await?
+            }
             None => (Pod::default(), HashMap::new()),
         };
         let Pod { interfaces: found, routes, neighbours } = pod;
@@ -104,19 +118,19 @@ impl Network {
     /// Has the guest's first free device be of an interface, or one more.
     async fn add(&mut self, vmm: &VmmHandle, index: u32, mac: [u8; 6], tap: Tap) -> Result<(), NetworkError> {
         let device = self.devices.iter().position(Option::is_none).unwrap_or(self.devices.len());
-        let place = Place::Net { name: device_name(device), queues: QUEUES };
+        let place = Place::Net { name: device_name(device), queues: self.queues };
         // Refused where there is one: a template's, or one that was used before. So a device stays when its interface goes,
         // and the order of the guest's devices never changes.
         let _ = vmm.call(Request::AddPlace(place), Vec::new()).await;
         let net = Net {
             name: device_name(device),
-            queues: vec![FdIndex(0)],
+            queues: (0..self.queues).map(FdIndex).collect(),
             vhost: Vec::new(),
             mac,
-            transmit: None,
-            receive: None,
+            transmit: self.rates.egress,
+            receive: self.rates.ingress,
         };
-        match vmm.call(Request::AddNet(net), vec![tap.queue]).await? {
+        match vmm.call(Request::AddNet(net), tap.queues).await? {
             (Reply::NetAdded, _) => {}
             _ => return Err(VmmError::WrongReply.into()),
         }
@@ -152,10 +166,12 @@ async fn remove(vmm: &VmmHandle, device: usize) -> Result<(), NetworkError> {
     }
 }
 
-/// Reads what the namespace has, and makes taps beside those of its interfaces that are not `held` yet, by their indices.
+/// Reads what the namespace has, and makes taps with so many queues beside those of its interfaces that are not `held` yet,
+/// by their indices.
 async fn look(
     namespace: &NetworkNamespace,
     held: Vec<u32>,
+    queues: u8,
 ) -> Result<(Pod, HashMap<u32, Tap>), NetworkError> {
     // Of a host, every packet would go to the guest.
     if namespace.is_own().map_err(NetworkError::Socket)? {
@@ -168,7 +184,7 @@ async fn look(
         let pod = Pod::read(&netlink).await?;
         let mut taps = HashMap::new();
         for interface in pod.interfaces.iter().filter(|interface| !held.contains(&interface.index)) {
-            taps.insert(interface.index, tap::beside(&netlink, interface).await?);
+            taps.insert(interface.index, tap::beside(&netlink, interface, queues).await?);
         }
         Ok((pod, taps))
     };

@@ -27,10 +27,14 @@ pub(super) fn is_ours(interface: &str) -> bool {
     interface.starts_with("tap") && interface.ends_with("_bh")
 }
 
-/// Makes one, in the namespace that the thread and the handle are of.
-pub(super) async fn beside(netlink: &Handle, interface: &PodInterface) -> Result<Tap, NetworkError> {
+/// Makes one with so many queues, in the namespace that the thread and the handle are of.
+pub(super) async fn beside(
+    netlink: &Handle,
+    interface: &PodInterface,
+    queues: u8,
+) -> Result<Tap, NetworkError> {
     let failed = |source| NetworkError::Tap { interface: interface.told.name.clone(), source };
-    let tap = Tap::new(PATTERN).map_err(failed)?;
+    let tap = Tap::new(PATTERN, queues).map_err(failed)?;
     let index = index_of(netlink, &tap.name).await?;
     // The namespace's kernel is to say nothing on it by itself.
     let silent = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(

@@ -90,6 +90,8 @@ async fn a_guest_is_told_what_a_plugin_set_up_and_nothing_of_the_kernels_making(
     assert_eq!((neighbour.ip, neighbour.mac), (vec![10, 1, 2, 1], vec![2; 6]));
 }
 
+const QUEUES: u8 = 2;
+
 /// A packet of no protocol, behind a header of virtio-net that asks for nothing.
 fn packet(content: &[u8]) -> Vec<u8> {
     const HEADER: [u8; 10] = [0; 10];
@@ -97,14 +99,15 @@ fn packet(content: &[u8]) -> Vec<u8> {
     [&HEADER[..], &[0xff; 6], &[2; 6], &EXPERIMENTAL, content].concat()
 }
 
-/// Among whatever else the kernel says.
-fn receive(queue: &OwnedFd, wanted: &[u8]) {
-    let mut file = File::from(queue.try_clone().unwrap());
+/// By any of a tap's queues, among whatever else the kernel says.
+fn receive(queues: &[OwnedFd], wanted: &[u8]) {
     loop {
-        let mut ready = [PollFd::from_borrowed_fd(queue.as_fd(), PollFlags::IN)];
-        assert_eq!(poll(&mut ready, Some(&LIMIT)).unwrap(), 1, "the packet does not come");
+        let mut ready: Vec<_> =
+            queues.iter().map(|queue| PollFd::from_borrowed_fd(queue.as_fd(), PollFlags::IN)).collect();
+        assert_ne!(poll(&mut ready, Some(&LIMIT)).unwrap(), 0, "the packet does not come");
+        let first = ready.iter().position(|polled| !polled.revents().is_empty()).unwrap();
         let mut received = [0; 2048];
-        let length = file.read(&mut received).unwrap();
+        let length = File::from(queues[first].try_clone().unwrap()).read(&mut received).unwrap();
         if received[..length].starts_with(wanted) {
             return;
         }
@@ -119,19 +122,20 @@ async fn packets_cross_between_a_tap_and_its_interface_both_ways() {
         let pod = Pod::read(&netlink).await.unwrap();
         let mut taps = Vec::new();
         for interface in &pod.interfaces {
-            taps.push(tap::beside(&netlink, interface).await.unwrap());
+            taps.push(tap::beside(&netlink, interface, QUEUES).await.unwrap());
         }
         let [one, other] = taps.try_into().unwrap();
         assert!(tap::is_ours(&one.name), "{}", one.name);
         for (from, to) in [(&one, &other), (&other, &one)] {
             let sent = packet(from.name.as_bytes());
-            assert_eq!(File::from(from.queue.try_clone().unwrap()).write(&sent).unwrap(), sent.len());
-            receive(&to.queue, &sent);
+            assert_eq!((from.queues.len(), to.queues.len()), (usize::from(QUEUES), usize::from(QUEUES)));
+            assert_eq!(File::from(from.queues[0].try_clone().unwrap()).write(&sent).unwrap(), sent.len());
+            receive(&to.queues, &sent);
         }
         // Which the next description has nothing of; and a sandbox that comes after has taps of its own.
         assert_eq!(Pod::read(&netlink).await.unwrap().interfaces.len(), 2);
         drop((one, other));
-        tap::beside(&netlink, &pod.interfaces[0]).await.unwrap();
+        tap::beside(&netlink, &pod.interfaces[0], 1).await.unwrap();
     })
     .await;
 }
@@ -147,7 +151,7 @@ async fn only_network_namespaces_are_taken_for_such() {
         assert!(!namespace.is_own().unwrap());
     }
     let own = open("/proc/self/ns/net").unwrap();
-    assert!(matches!(look(&own, Vec::new()).await, Err(NetworkError::OfHost)));
+    assert!(matches!(look(&own, Vec::new(), 1).await, Err(NetworkError::OfHost)));
 }
 
 /// What a name server is asked here, and answers; its flags say whether there is more by TCP.

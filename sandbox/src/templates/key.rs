@@ -31,7 +31,7 @@ pub(crate) fn key(installation: &Installation, shape: Shape) -> io::Result<Strin
     digest.update(&[shape.vcpus]);
     digest.update(&shape.memory.to_le_bytes());
     digest.update(command_line(&installation.kernel_arguments).as_bytes());
-    for place in super::places() {
+    for place in super::places(shape.vcpus) {
         digest.update(&serde_json::to_vec(&place)?);
     }
     let name = digest.finish();

@@ -32,9 +32,10 @@ pub(crate) use working_set::{Learning, WorkingSet};
 use crate::record::StateDir;
 use crate::{disks, network, shares};
 
-/// What a template has places for, beside what every VM has: what nearly every sandbox is given sooner or later.
-pub(crate) fn places() -> impl Iterator<Item = Place> {
-    disks::places().into_iter().chain([network::place(), shares::place()])
+/// What a template of so many vCPUs has places for, beside what every VM has: what nearly every sandbox is given sooner or
+/// later.
+pub(crate) fn places(vcpus: u8) -> impl Iterator<Item = Place> {
+    disks::places().into_iter().chain([network::place(vcpus), shares::place()])
 }
 
 /// Below the state directory, where no sandbox's name begins with a dot.

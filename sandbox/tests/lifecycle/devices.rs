@@ -9,8 +9,8 @@ use futures_util::TryStreamExt;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use sandbox::{
-    Access, Cache, DiskError, NetworkNamespace, Sandbox, SandboxConfig, ServerError, ShareError, SharedTree,
-    Timeline, VmmError,
+    Access, Cache, DiskError, NetworkConfig, NetworkNamespace, NetworkRates, Sandbox, SandboxConfig,
+    ServerError, ShareError, SharedTree, Timeline, VmmError,
 };
 
 use crate::fake::{self, Host};
@@ -105,7 +105,7 @@ async fn without_a_network_of_its_own_a_guest_has_its_loopback_alone() {
 async fn the_guest_has_the_interfaces_that_the_namespace_has() {
     let Ok(namespace) = NetworkNamespace::create() else { return };
     let host = Host::new();
-    let network = Some(namespace.try_clone().unwrap());
+    let network = Some(unlimited(namespace.try_clone().unwrap()));
     let sandbox = launch(&host, SandboxConfig { network, ..host.config("pod") }).await;
     let home = std::fs::metadata(format!("/proc/{}/ns/net", sandbox.vmm_pid())).unwrap();
     let wanted = rustix::fs::fstat(&namespace).unwrap();
@@ -125,12 +125,16 @@ async fn the_guest_has_the_interfaces_that_the_namespace_has() {
     assert_eq!(networks(sandbox).await, told);
 }
 
+fn unlimited(namespace: NetworkNamespace) -> NetworkConfig {
+    NetworkConfig { namespace, rates: NetworkRates::default() }
+}
+
 #[tokio::test]
 async fn a_hosts_own_network_is_no_guests() {
     let host = Host::new();
     let own = NetworkNamespace::open("/proc/self/ns/net".as_ref()).unwrap();
     // Entering it takes root, though this process is in it.
-    let config = SandboxConfig { network: Some(own), ..host.config("of-host") };
+    let config = SandboxConfig { network: Some(unlimited(own)), ..host.config("of-host") };
     let installation = host.installation(fake::WELL);
     let launched = Sandbox::launch(&installation, &host.state(), config, &Timeline::default()).await;
     let Ok(sandbox) = launched else { return };

@@ -45,6 +45,8 @@ pub enum Refusal {
     DevicePath(PathBuf),
     #[error("device {}: the host has no block device {major}:{minor}", path.display())]
     NoBlockDevice { path: PathBuf, major: i64, minor: i64 },
+    #[error("annotation {annotation}: {text:?} is no rate: a number, with k, M or G behind it or none, is")]
+    Rate { annotation: &'static str, text: String },
     #[error("{field} cannot be had in a VM: {reason}")]
     Field { field: &'static str, reason: &'static str },
 }

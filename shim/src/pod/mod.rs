@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ring::digest::{SHA256, digest};
 use rustix::system::uname;
 use sandbox::{
-    ContainerConfig, Ended, FsMount, Installation, Label, NetworkNamespace, PortsError, Sandbox,
-    SandboxConfig, SeccompFilter, StateDir, Stdio, Streams, Timeline,
+    ContainerConfig, Ended, FsMount, Installation, Label, NetworkConfig, NetworkNamespace, PortsError,
+    Sandbox, SandboxConfig, SeccompFilter, StateDir, Stdio, Streams, Timeline,
 };
 use tokio::sync::Mutex;
 
@@ -25,6 +25,7 @@ use crate::bundle::Bundle;
 use crate::cgroup_path::cgroup_path;
 use crate::guest_spec::{Network, Plan};
 use crate::membership::Membership;
+use crate::network_rates;
 use crate::size::Size;
 
 use self::files::Given;
@@ -95,9 +96,12 @@ impl Pod {
             scratch: None,
             limits: size.limits,
             from: None,
-            network: Some(match plan.network {
-                Network::Namespace(path) => NetworkNamespace::open(&path)?,
-                Network::New => NetworkNamespace::create()?,
+            network: Some(NetworkConfig {
+                namespace: match plan.network {
+                    Network::Namespace(path) => NetworkNamespace::open(&path)?,
+                    Network::New => NetworkNamespace::create()?,
+                },
+                rates: network_rates::of(bundle)?,
             }),
             shares: true,
             cgroup_parent: cgroup_path(&bundle.spec),

@@ -47,7 +47,6 @@ fn a_container_runs_in_a_vm_of_its_own() {
     });
 }
 
-#[ignore = "not seen to pass as a whole yet: issue 5"]
 #[test]
 fn what_cannot_be_started_is_told_and_leaves_nothing() {
     with_each(|script| {

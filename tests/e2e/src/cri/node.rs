@@ -28,7 +28,7 @@ runtime_type = "io.containerd.runc.v2"
 runtime_type = "io.containerd.bulkhead.v2"
 "#;
 
-/// The same for containerd 2.
+/// The same for containerd 2, and a runtime whose pods are made by the Sandbox API.
 const VERSION_3: &str = r#"
 version = 3
 [plugins."io.containerd.cri.v1.images".pinned_images]
@@ -39,6 +39,9 @@ bin_dirs = ["/usr/lib/cni"]
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.bulkhead]
 runtime_type = "io.containerd.bulkhead.v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.sandboxed]
+runtime_type = "io.containerd.bulkhead.v2"
+sandboxer = "shim"
 "#;
 
 /// Pods on a bridge, with addresses of both families.
