@@ -9,7 +9,7 @@ use bulkhead_e2e::cri::messages::{
     ListPodSandboxRequest, ListPodSandboxStatsRequest, Mount, PodSandboxState, StopContainerRequest,
 };
 use bulkhead_e2e::cri::node::Node;
-use bulkhead_e2e::cri::pod::{Container, Pod};
+use bulkhead_e2e::cri::pod::{Container, Pod, SYSCTLS};
 use bulkhead_e2e::engines::Containerd;
 use bulkhead_e2e::machine::{assert_unchanged, snapshot};
 use bulkhead_e2e::shell::{output, sh};
@@ -33,12 +33,17 @@ const BODIES: [(&str, Body); 8] = [
 
 #[test]
 fn pods_of_debians_containerd() {
-    pods_of(Containerd::Debians);
+    pods_of(Containerd::Debians, "bulkhead");
 }
 
 #[test]
 fn pods_of_the_next_containerd() {
-    pods_of(Containerd::Next);
+    pods_of(Containerd::Next, "bulkhead");
+}
+
+#[test]
+fn pods_of_the_sandbox_api() {
+    pods_of(Containerd::Next, "sandboxed");
 }
 
 const PORT: i32 = 8080;
@@ -47,8 +52,8 @@ const PORT: i32 = 8080;
 const SERVER: &str = "mkdir /www; echo served > /www/index.html; exec httpd -f -p 80 -h /www";
 
 /// Asks all of it on one node; what a pod leaves is told.
-fn pods_of(containerd: Containerd) {
-    let handler = std::env::var(HANDLER_VARIABLE).unwrap_or_else(|_| "bulkhead".to_owned());
+fn pods_of(containerd: Containerd, handler: &str) {
+    let handler = std::env::var(HANDLER_VARIABLE).unwrap_or_else(|_| handler.to_owned());
     let node = Node::start(containerd);
     // The first makes what stays: the template, the bridge, the cgroup of pods.
     let first = Pod::run(&node.cri, &handler, "first", PORT);
@@ -120,6 +125,9 @@ fn a_pod_is_a_host_of_its_own(_: &Node, pod: &Pod) {
     assert_eq!(fetch(&format!("[{}]", network.additional_ips[0].ip)), "served");
     assert_eq!(fetch(&format!("127.0.0.1:{PORT}")), "served");
 
+    for (name, value) in SYSCTLS {
+        assert_eq!(server.output(&format!("cat /proc/sys/{}", name.replace('.', "/"))), value, "{name}");
+    }
     assert_eq!(server.output("hostname"), "pod");
     assert_eq!(server.output("cat /etc/hostname"), "pod");
     assert_eq!(server.output("cat /etc/resolv.conf"), "search cluster.local\nnameserver 10.77.0.53");

@@ -19,6 +19,7 @@ mod keeper;
 mod log;
 mod metrics;
 mod pod;
+mod pod_config;
 mod process;
 mod sandbox_service;
 mod serve;

@@ -14,18 +14,31 @@ use containerd_shim_protos::sandbox_api::{
 use containerd_shim_protos::sandbox_async::{Sandbox as SandboxApi, create_sandbox};
 use containerd_shim_protos::types::platform::Platform;
 use oci_spec::OciSpecError;
-use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Spec, SpecBuilder};
+use oci_spec::runtime::{
+    LinuxBuilder, LinuxCpu, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources,
+    LinuxResourcesBuilder, Spec, SpecBuilder,
+};
 use protobuf::MessageField;
 use shim::Bundle;
 use ttrpc::r#async::{Service, TtrpcContext};
 
 use crate::calls::{Answer, to_the_end};
 use crate::failure::Failure;
+use crate::pod_config::{self, PodConfig, Resources};
 use crate::tasks::Tasks;
 use crate::timestamp::timestamp;
 
 /// By which the pod's configuration says what it is (CRI).
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+
+/// Why there is nothing to launch a sandbox by.
+#[derive(Debug, thiserror::Error)]
+enum SpecError {
+    #[error("the options are no {}", pod_config::TYPE)]
+    Options(#[from] protobuf::Error),
+    #[error(transparent)]
+    Spec(#[from] OciSpecError),
+}
 
 #[derive(Clone)]
 pub(crate) struct SandboxService {
@@ -163,13 +176,30 @@ impl SandboxApi for SandboxService {
 }
 
 /// What a pod is launched by, where nobody wrote a configuration.
-fn spec(request: CreateSandboxRequest) -> Result<Spec, OciSpecError> {
+fn spec(request: CreateSandboxRequest) -> Result<Spec, SpecError> {
+    let options =
+        request.options.into_option().filter(|options| options.type_url.ends_with(pod_config::TYPE));
+    let config = options.map(|options| PodConfig::parse(&options.value)).transpose()?.unwrap_or_default();
     let mut network = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network);
     if !request.netns_path.is_empty() {
         network = network.path(request.netns_path);
     }
-    let linux = LinuxBuilder::default().namespaces(vec![network.build()?]).build()?;
+    let mut linux = LinuxBuilder::default()
+        .namespaces(vec![network.build()?])
+        .resources(resources(&config.resources)?)
+        .build()?;
+    linux.set_cgroups_path(config.cgroups_path(&request.sandbox_id));
+    linux.set_sysctl(Some(config.sysctls));
     let mut annotations = request.annotations;
     annotations.insert(CONTAINER_TYPE.to_owned(), "sandbox".to_owned());
-    SpecBuilder::default().linux(linux).annotations(annotations).mounts(Vec::new()).build()
+    let mut spec = SpecBuilder::default().linux(linux).annotations(annotations).mounts(Vec::new()).build()?;
+    spec.set_hostname(Some(config.hostname).filter(|name| !name.is_empty()));
+    Ok(spec)
+}
+
+fn resources(told: &Resources) -> Result<LinuxResources, OciSpecError> {
+    let mut cpu = LinuxCpu::default();
+    cpu.set_period(told.cpu_period).set_quota(Some(told.cpu_quota)).set_shares(told.cpu_shares);
+    let memory = LinuxMemoryBuilder::default().limit(told.memory_limit).build()?;
+    LinuxResourcesBuilder::default().cpu(cpu).memory(memory).build()
 }

@@ -1,5 +1,6 @@
 //! Pods and their containers, made and used as a kubelet does.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -31,6 +32,9 @@ pub struct Container<'pod> {
     pub id: String,
 }
 
+/// Kernel parameters of every pod, as its `securityContext` would have them.
+pub const SYSCTLS: [(&str, &str); 2] = [("net.core.somaxconn", "100"), ("kernel.shm_rmid_forced", "1")];
+
 impl<'node> Pod<'node> {
     /// Runs one with nothing in it; port 80 of the pod is the host's `host_port`.
     pub fn run(cri: &'node Client, handler: &str, name: &str, host_port: i32) -> Self {
@@ -56,7 +60,7 @@ impl<'node> Pod<'node> {
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent,
                 security_context: Some(LinuxSandboxSecurityContext { namespace_options: Some(namespaces) }),
-                ..Default::default()
+                sysctls: HashMap::from(SYSCTLS.map(|(name, value)| (name.to_owned(), value.to_owned()))),
             }),
             ..Default::default()
         };
