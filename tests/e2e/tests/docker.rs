@@ -31,6 +31,20 @@ fn docker_run_and_its_kin() {
 }
 
 #[test]
+fn a_network_has_queues_for_all_vcpus_and_the_limits_asked_for() {
+    let _engine = engine();
+    let limits = "--annotation dev.bulkhead.network.egress-bandwidth=80M --annotation dev.bulkhead.network.ingress-packets=1000";
+    let queues = output(&format!(
+        "docker run --rm --runtime bulkhead --cpus 2 {limits} busybox sh -c \
+         'ping -c 3 -W 60 172.17.0.1 > /dev/null && ls /sys/class/net/eth0/queues'"
+    ));
+    assert_eq!(queues, "rx-0\nrx-1\ntx-0\ntx-1");
+    let wrong = "docker run --rm --runtime bulkhead --annotation dev.bulkhead.network.egress-bandwidth=fast busybox true";
+    let wrong = sh(wrong);
+    assert!(wrong.stderr.contains("\"fast\" is no rate"), "{}", wrong.stderr);
+}
+
+#[test]
 fn a_docker_container_lives_and_is_looked_into() {
     let _engine = engine();
     output(
