@@ -33,17 +33,18 @@ const BODIES: [(&str, Body); 8] = [
 
 #[test]
 fn pods_of_debians_containerd() {
-    pods_of(Containerd::Debians, "bulkhead");
+    pods_of(Containerd::Debians, "bulkhead", |_| true);
 }
 
 #[test]
 fn pods_of_the_next_containerd() {
-    pods_of(Containerd::Next, "bulkhead");
+    pods_of(Containerd::Next, "bulkhead", |_| true);
 }
 
 #[test]
 fn pods_of_the_sandbox_api() {
-    pods_of(Containerd::Next, "sandboxed");
+    // Of such a pod's /etc/hosts and its kin, the CRI makes nothing.
+    pods_of(Containerd::Next, "sandboxed", |what| what != "a host of its own");
 }
 
 const PORT: i32 = 8080;
@@ -52,7 +53,7 @@ const PORT: i32 = 8080;
 const SERVER: &str = "mkdir /www; echo served > /www/index.html; exec httpd -f -p 80 -h /www";
 
 /// Asks all of it on one node; what a pod leaves is told.
-fn pods_of(containerd: Containerd, handler: &str) {
+fn pods_of(containerd: Containerd, handler: &str, is_asked: fn(&str) -> bool) {
     let handler = std::env::var(HANDLER_VARIABLE).unwrap_or_else(|_| handler.to_owned());
     let node = Node::start(containerd);
     // The first makes what stays: the template, the bridge, the cgroup of pods.
@@ -60,7 +61,7 @@ fn pods_of(containerd: Containerd, handler: &str) {
     first.stop();
     first.remove();
     let before = snapshot();
-    for (what, body) in BODIES {
+    for (what, body) in BODIES.into_iter().filter(|(what, _)| is_asked(what)) {
         println!("{what}");
         let pod = Pod::run(&node.cri, &handler, "pod", PORT);
         body(&node, &pod);
