@@ -1,10 +1,12 @@
 //! A container's cgroup (Linux Documentation/admin-guide/cgroup-v2.rst).
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bpf::cgroup_devices;
+use bpf::instruction::Instruction;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -87,6 +89,13 @@ impl Cgroup {
     /// The path in an OCI spec's cgroupsPath: from the mount's root.
     pub(super) fn spec_path(&self) -> PathBuf {
         Path::new("/").join(self.path.strip_prefix(MOUNT).unwrap_or(&self.path))
+    }
+
+    /// Has a program decide what its processes may do with devices.
+    pub(super) fn restrict_devices(&self, program: &[Instruction]) -> Result<(), CgroupError> {
+        File::open(&self.path)
+            .and_then(|cgroup| cgroup_devices::attach(program, cgroup))
+            .map_err(|source| self.error("restrict its devices", source))
     }
 
     /// Kills everything in it and below, at once.
