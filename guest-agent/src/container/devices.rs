@@ -4,7 +4,10 @@
 //! The last rule that speaks of a device and an access counts, and one of all devices makes those before it void.
 
 use bpf::cgroup_devices::context;
-use bpf::instruction::{Instruction, and, copy, exit, jump_if, jump_unless, load_word, set, shift_right};
+use bpf::instruction::{
+    Instruction, and, and_with, copy, exit, jump_if, jump_unless, jump_unless_same, load_word, or_with, set,
+    set_wide, shift_left, shift_right,
+};
 use libcontainer::oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 
 use super::cgroup::{Cgroup, CgroupError};
@@ -33,7 +36,7 @@ pub(super) fn restrict(cgroup: &Cgroup, spec: &Spec) -> Result<(), CgroupError> 
 }
 
 /// What is allowed, and denied, of devices of a kind; of all numbers where none is given.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Rule {
     allow: bool,
     kind: Kind,
@@ -42,7 +45,7 @@ struct Rule {
     access: i32,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Block,
     Character,
@@ -61,6 +64,8 @@ impl Policy {
         for rule in resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default() {
             policy.add(rule);
         }
+        // Most specs repeat them, and what comes last counts.
+        policy.rules.retain(|rule| !DEFAULTS.contains(rule));
         policy.rules.extend(DEFAULTS);
         policy
     }
@@ -82,12 +87,16 @@ impl Policy {
     /// Asks the rules from the last to the first, and each for what is not allowed yet.
     fn program(&self) -> Vec<Instruction> {
         let mut program = vec![
-            load_word(KIND, CONTEXT, context::ACCESS_TYPE),
-            copy(ASKED, KIND),
-            and(KIND, (1 << context::ACCESS_SHIFT) - 1),
+            load_word(DEVICE, CONTEXT, context::ACCESS_TYPE),
+            copy(ASKED, DEVICE),
             shift_right(ASKED, context::ACCESS_SHIFT),
-            load_word(MAJOR, CONTEXT, context::MAJOR),
-            load_word(MINOR, CONTEXT, context::MINOR),
+            and(DEVICE, (1 << context::ACCESS_SHIFT) - 1),
+            shift_left(DEVICE, HALF),
+            load_word(PART, CONTEXT, context::MAJOR),
+            shift_left(PART, MINOR_BITS),
+            or_with(DEVICE, PART),
+            load_word(PART, CONTEXT, context::MINOR),
+            or_with(DEVICE, PART),
         ];
         program.extend(self.rules.iter().rev().flat_map(Rule::instructions));
         program.extend([set(RESULT, self.otherwise.into()), exit()]);
@@ -98,15 +107,16 @@ impl Policy {
 // Registers (Linux Documentation/bpf/standardization/abi.rst).
 const RESULT: u8 = 0;
 const CONTEXT: u8 = 1;
-const KIND: u8 = 2;
+/// The kind above, and below the number as the kernel has it (MKDEV of include/linux/kdev_t.h).
+const DEVICE: u8 = 2;
 const ASKED: u8 = 3;
-const MAJOR: u8 = 4;
-const MINOR: u8 = 5;
-/// Nobody needs the context once all is loaded.
-const REST: u8 = CONTEXT;
+const PART: u8 = 4;
+const WANTED: u8 = 5;
 
-/// How many instructions make one.
-const DECISION_LEN: i16 = 5;
+const HALF: i32 = 32;
+const MINOR_BITS: i32 = 20;
+const MAJOR_MAX: i32 = (1 << (HALF - MINOR_BITS)) - 1;
+const MINOR_MASK: i32 = (1 << MINOR_BITS) - 1;
 
 impl Rule {
     const fn allow(kind: Kind, major: Option<i32>, minor: Option<i32>) -> Self {
@@ -115,41 +125,53 @@ impl Rule {
 
     /// None for a number that no device has.
     fn of(rule: &LinuxDeviceCgroup, kind: Kind) -> Option<Self> {
-        let number = |number: Option<i64>| match number {
-            Some(number) if number >= 0 => i32::try_from(number).map(Some),
-            _ => Ok(None),
+        let number = |number: Option<i64>, most: i32| match number {
+            Some(number) if number >= 0 => i32::try_from(number).ok().filter(|it| *it <= most).map(Some),
+            _ => Some(None),
         };
-        let (major, minor) = (number(rule.major()).ok()?, number(rule.minor()).ok()?);
+        let (major, minor) = (number(rule.major(), MAJOR_MAX)?, number(rule.minor(), MINOR_MASK)?);
         let access = rule.access().as_deref().map_or(ANY_ACCESS, access);
         Some(Self { allow: rule.allow(), kind, major, minor, access })
     }
 
-    /// Ends the program if the rule decides, and goes on behind these instructions if not.
+    /// Ends the program if the rule decides, and goes on behind these instructions if not. They jump as little as can be:
+    /// the kernel's verifier follows each jump both ways while the container waits to be made.
     fn instructions(&self) -> Vec<Instruction> {
+        let decision = self.decision();
+        // Five instructions at most.
+        let over = i16::try_from(decision.len()).unwrap_or(i16::MAX);
+        let (mask, wanted) = self.device();
+        let mut instructions = Vec::new();
+        instructions.extend(set_wide(PART, mask));
+        instructions.push(and_with(PART, DEVICE));
+        instructions.extend(set_wide(WANTED, wanted));
+        instructions.push(jump_unless_same(PART, WANTED, over));
+        instructions.extend(decision);
+        instructions
+    }
+
+    /// What of [`DEVICE`] the rule looks at, and what it is to be, each as two halves.
+    fn device(&self) -> ([i32; 2], [i32; 2]) {
         let kind = match self.kind {
             Kind::Block => context::BLOCK,
             Kind::Character => context::CHARACTER,
         };
-        let from_last = [(MINOR, self.minor), (MAJOR, self.major), (KIND, Some(kind))];
-        let mut instructions: Vec<_> = from_last
-            .into_iter()
-            .filter_map(|(register, number)| Some((register, number?)))
-            .zip(DECISION_LEN..)
-            .map(|((register, number), over)| jump_unless(register, number, over))
-            .collect();
-        instructions.reverse();
-        instructions.extend(self.decision());
-        instructions
+        let (major_mask, major) = self.major.map_or((0, 0), |major| (-1 << MINOR_BITS, major << MINOR_BITS));
+        let (minor_mask, minor) = self.minor.map_or((0, 0), |minor| (MINOR_MASK, minor));
+        ([-1, major_mask | minor_mask], [kind, major | minor])
     }
 
     /// No as soon as a part of what is asked is denied, yes once nothing is left to ask for.
-    fn decision(&self) -> [Instruction; DECISION_LEN as usize] {
-        let answer = set(RESULT, self.allow.into());
-        if self.allow {
-            [and(ASKED, !self.access), copy(REST, ASKED), jump_unless(REST, 0, 2), answer, exit()]
-        } else {
-            [copy(REST, ASKED), and(REST, self.access), jump_if(REST, 0, 2), answer, exit()]
-        }
+    fn decision(&self) -> Vec<Instruction> {
+        let mut decision = match self {
+            Self { access: ANY_ACCESS, .. } => Vec::new(),
+            Self { allow: true, access, .. } => vec![and(ASKED, !access), jump_unless(ASKED, 0, 2)],
+            Self { allow: false, access, .. } => {
+                vec![copy(PART, ASKED), and(PART, *access), jump_if(PART, 0, 2)]
+            }
+        };
+        decision.extend([set(RESULT, self.allow.into()), exit()]);
+        decision
     }
 }
 
@@ -182,28 +204,37 @@ mod tests {
     }
 
     /// As the kernel runs a program: its words, and the answer.
-    fn run(program: &[Instruction], words: [i32; 3]) -> bool {
-        let mut registers = [0_i64; 6];
+    fn run(program: &[Instruction], words: [u32; 3]) -> bool {
+        let mut registers = [0_u64; 6];
         let mut at = 0_usize;
         loop {
             let Instruction { code, destination, source, offset, immediate } = program[at];
-            let (to, from, immediate) = (usize::from(destination), usize::from(source), i64::from(immediate));
-            let is_taken = match code {
-                code::JUMP_IF => registers[to] == immediate,
-                code::JUMP_UNLESS => registers[to] != immediate,
-                _ => false,
-            };
+            let (to, from) = (usize::from(destination), registers[usize::from(source)]);
+            let value = i64::from(immediate).cast_unsigned();
+            let mut next = at + 1;
+            let mut jump_when =
+                |is_so: bool| next += if is_so { usize::try_from(offset).unwrap() } else { 0 };
             match code {
+                code::JUMP_IF => jump_when(registers[to] == value),
+                code::JUMP_UNLESS => jump_when(registers[to] != value),
+                code::JUMP_UNLESS_SAME => jump_when(registers[to] != from),
                 code::LOAD_WORD => registers[to] = words[usize::try_from(offset).unwrap() / 4].into(),
-                code::COPY => registers[to] = registers[from],
-                code::SET => registers[to] = immediate,
-                code::AND => registers[to] &= immediate,
-                code::SHIFT_RIGHT => registers[to] >>= immediate,
+                code::LOAD_WIDE => {
+                    let halves = [program[at + 1].immediate, immediate].map(i32::cast_unsigned);
+                    registers[to] = halves.into_iter().fold(0, |value, half| value << 32 | u64::from(half));
+                    next += 1;
+                }
+                code::COPY => registers[to] = from,
+                code::SET => registers[to] = value,
+                code::AND => registers[to] &= value,
+                code::AND_WITH => registers[to] &= from,
+                code::OR_WITH => registers[to] |= from,
+                code::SHIFT_LEFT => registers[to] <<= value,
+                code::SHIFT_RIGHT => registers[to] >>= value,
                 code::EXIT => return registers[0] != 0,
-                code::JUMP_IF | code::JUMP_UNLESS => {}
                 unknown => panic!("{unknown:#x}"),
             }
-            at += 1 + if is_taken { usize::try_from(offset).unwrap() } else { 0 };
+            at = next;
         }
     }
 
@@ -214,7 +245,7 @@ mod tests {
         let kind = if kind == "b" { context::BLOCK } else { context::CHARACTER };
         let may = |letters: &&str| {
             let access_type = access(letters) << context::ACCESS_SHIFT | kind;
-            run(program, [access_type, major.parse().unwrap(), minor.parse().unwrap()])
+            run(program, [access_type.cast_unsigned(), major.parse().unwrap(), minor.parse().unwrap()])
         };
         let one_by_one: String = ["r", "w", "m"].into_iter().filter(may).collect();
         assert_eq!(may(&"rwm"), one_by_one == "rwm");
@@ -238,7 +269,7 @@ mod tests {
     #[test]
     fn what_is_not_even_read_is_looked_at_as_runc_has_it() {
         // access(2) with F_OK asks for nothing.
-        assert!(run(&program(ORDINARY), [context::BLOCK, 254, 0]));
+        assert!(run(&program(ORDINARY), [context::BLOCK.cast_unsigned(), 254, 0]));
     }
 
     #[test]
@@ -285,6 +316,8 @@ mod tests {
         assert!(!allows(r#""type":"b","minor":3"#, "b 8:4"));
         assert!(allows(r#""type":"b","major":-1,"minor":-1"#, "b 8:4"));
         assert!(!allows(r#""type":"b","major":8589934600,"minor":4"#, "b 8:4"));
+        assert!(!allows(r#""type":"c","major":8,"minor":1048580"#, "c 9:4"));
+        assert!(allows(r#""type":"c","major":4095,"minor":1048575"#, "c 4095:1048575"));
         assert!(!allows(r#""type":"p""#, "c 10:229"));
     }
 }
