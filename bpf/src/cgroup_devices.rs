@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::call::call;
-use crate::instruction::Instruction;
+use crate::instruction::{Instruction, exit, set};
 use crate::program::{Purpose, load};
 
 // As in linux/bpf.h.
@@ -28,6 +28,12 @@ pub mod context {
     pub const MAKE: i32 = 1;
     pub const READ: i32 = 2;
     pub const WRITE: i32 = 4;
+}
+
+/// A program that is for all that is asked.
+pub fn allow_all() -> [Instruction; 2] {
+    const RESULT: u8 = 0;
+    [set(RESULT, 1), exit()]
 }
 
 /// Has a program decide for a cgroup and those below it, for as long as there is the cgroup: 1 is yes, 0 is no.
