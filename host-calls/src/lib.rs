@@ -1,6 +1,4 @@
-//! The few system calls on namespaces, mounts, taps and BPF programs that no other crate makes safe.
-
-pub mod bpf;
+//! The few system calls on namespaces, mounts and taps that no other crate makes safe.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -10,7 +10,8 @@ use protobuf::Message;
 use tokio::task::spawn_blocking;
 
 use super::Environment;
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, CgroupError};
+use super::devices;
 use super::files::{self, FilesError};
 use super::in_root::InRoot;
 use super::init;
@@ -64,7 +65,7 @@ pub(super) async fn create(
     find_disks(request.rootfs.as_ref()).await?;
     let cgroup = Cgroup::create(&id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
     let made = async {
-        let (bundle, confinement) = make_bundle(environment, request, cgroup.spec_path()).await?;
+        let (bundle, confinement) = make_bundle(environment, request, cgroup.clone()).await?;
         let side = ProcessSide::make(&stdio_request, &bundle.dir).map_err(cannot_create)?;
         match environment.launcher.init(&id, &bundle.dir, init, confinement, side).await {
             Ok(launched) => Ok((bundle, launched)),
@@ -167,6 +168,8 @@ enum BundleError {
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
     #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
     Files(#[from] FilesError),
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -191,7 +194,9 @@ impl BundleError {
             Self::Spec(_) | Self::Files(FilesError::RelativeDestination(_)) => {
                 failure::at(Phase::PHASE_REQUEST, self)
             }
-            Self::Files(_) | Self::Sysctl(_) | Self::Write(_) => failure::at(Phase::PHASE_CREATE, self),
+            Self::Cgroup(_) | Self::Files(_) | Self::Sysctl(_) | Self::Write(_) => {
+                failure::at(Phase::PHASE_CREATE, self)
+            }
         }
     }
 }
@@ -199,7 +204,7 @@ impl BundleError {
 async fn make_bundle(
     environment: &Environment,
     request: CreateContainerRequest,
-    cgroup: PathBuf,
+    cgroup: Cgroup,
 ) -> Result<(Bundle, Confinement), Failure> {
     let dir = environment.containers_dir.join(&request.container_id);
     let state_dir = environment.launcher.state_dir.join(&request.container_id);
@@ -225,9 +230,10 @@ async fn make_bundle(
 fn fill_bundle(
     dir: &Path,
     request: &CreateContainerRequest,
-    cgroup: &Path,
+    cgroup: &Cgroup,
 ) -> Result<(Rootfs, Confinement), BundleError> {
     let mut spec = spec::parse(&request.spec_json)?;
+    devices::restrict(cgroup, &spec)?;
     let disks = request.rootfs.clone().unwrap_or_default();
     let rootfs = mount_rootfs(dir, &disks)?;
     let mut mounts = files::write(dir, &request.files)?;
@@ -235,6 +241,7 @@ fn fill_bundle(
         mounts.push(init::mount()?);
     }
     let writable = rootfs.takes_writes();
+    let cgroup = &cgroup.spec_path();
     spec::complete(&mut spec, Additions { rootfs: rootfs.path(), writable, cgroup, mounts })?;
     sysctls::set(&sysctls::take(&mut spec))?;
     complete_process(&mut spec, rootfs.path(), request)?;

@@ -8,6 +8,7 @@ mod archive;
 mod calls;
 mod cgroup;
 mod create;
+mod devices;
 mod exec;
 mod files;
 mod in_root;

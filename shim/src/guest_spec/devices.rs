@@ -38,8 +38,8 @@ struct Access {
     make: bool,
 }
 
-/// Gives the devices that need one of the host's. Rules for block devices name the host's numbers: they go, and come
-/// back with the guest's by [`BlockDevice::settle_as`].
+/// Gives the devices that need one of the host's. Rules that name numbers of the host alone go; for block devices they
+/// come back with the guest's by [`BlockDevice::settle_as`].
 pub(super) fn settle(linux: &mut Linux) -> Result<Vec<BlockDevice>, Refusal> {
     let rules = linux.resources().as_ref().and_then(|resources| resources.devices().clone());
     let rules = rules.unwrap_or_default();
@@ -61,7 +61,7 @@ pub(super) fn settle(linux: &mut Linux) -> Result<Vec<BlockDevice>, Refusal> {
     if let Some(resources) = linux.resources_mut()
         && resources.devices().is_some()
     {
-        let kept = rules.into_iter().filter(|rule| !names_block_devices_of_the_host(rule)).collect();
+        let kept = rules.into_iter().filter(|rule| !names_devices_of_the_host(rule)).collect();
         resources.set_devices(Some(kept));
     }
     Ok(given)
@@ -176,8 +176,25 @@ fn speaks_of(rule: &LinuxDeviceCgroup, device: &LinuxDevice) -> bool {
             && is_any_or(rule.minor(), device.minor())
 }
 
-fn names_block_devices_of_the_host(rule: &LinuxDeviceCgroup) -> bool {
-    rule.typ() == Some(LinuxDeviceType::B) && rule.major().is_some_and(|major| major >= 0)
+/// Whether its numbers are other devices in the guest, or none.
+fn names_devices_of_the_host(rule: &LinuxDeviceCgroup) -> bool {
+    let Some(major) = rule.major().filter(|major| *major >= 0) else { return false };
+    match rule.typ() {
+        Some(LinuxDeviceType::B) => true,
+        Some(LinuxDeviceType::C | LinuxDeviceType::U) => is_given_to_who_comes(major, rule.minor()),
+        _ => false,
+    }
+}
+
+/// Whether a kernel gives a character device's number to whichever driver comes first: Linux
+/// Documentation/admin-guide/devices.txt, and for those of misc (10) drivers/char/misc.c.
+fn is_given_to_who_comes(major: i64, minor: Option<i64>) -> bool {
+    const MISC: i64 = 10;
+    match major {
+        234..=254 | 384..=511 => true,
+        MISC => minor.is_some_and(|minor| minor >= 0 && !(128..=255).contains(&minor)),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -238,6 +255,24 @@ mod tests {
         );
         assert_eq!(access(r#"{"allow":true,"type":"c","major":7,"minor":1,"access":"rwm"}"#), "");
         assert_eq!(access(r#"{"allow":true,"type":"b","major":-1,"minor":-1,"access":"m"}"#), "m");
+    }
+
+    #[test]
+    fn rules_keep_the_numbers_that_any_kernel_has() {
+        let kept = |rule: &str| {
+            let rule = format!(r#"{{"allow":true,{rule},"access":"rwm"}}"#);
+            let (linux, _) = settled(&device("c", "/dev/x", 1, 3), &rule).unwrap();
+            linux.resources().as_ref().unwrap().devices().as_ref().unwrap().len() == 1
+        };
+        for rule in ["1,\"minor\":11", "10,\"minor\":200", "10", "10,\"minor\":-1", "195", "-1"] {
+            assert!(kept(&format!(r#""type":"c","major":{rule}"#)), "{rule}");
+        }
+        for rule in ["250,\"minor\":0", "510", "10,\"minor\":60", "10,\"minor\":256"] {
+            assert!(!kept(&format!(r#""type":"c","major":{rule}"#)), "{rule}");
+        }
+        assert!(kept(r#""type":"b""#));
+        assert!(!kept(r#""type":"b","major":8"#));
+        assert!(kept(r#""type":"a","major":250,"minor":0"#));
     }
 
     #[test]

@@ -86,6 +86,14 @@ fn there_are_dockers_devices_and_no_disks() {
 }
 
 #[test]
+fn a_node_of_ones_own_opens_none_of_the_guests_disks() {
+    let disks = r#"for number in $(cat /sys/block/*/dev); do
+        mknod /dev/disk b ${number/:/ } && head -c 1 /dev/disk 2>&1 | sed "s/.*: //"; rm /dev/disk; done | sort | uniq"#;
+    assert_eq!(inside("", disks), "Operation not permitted");
+    assert_eq!(inside("", "mknod /dev/mine c 1 3 && echo x > /dev/mine && echo written"), "written");
+}
+
+#[test]
 fn the_vmm_holds_nothing_it_does_not_need() {
     let run = background("bulkhead run --rm --name watched $BUSYBOX sh -c 'echo up; exec sleep 1000'");
     let pid = listed("watched")["VmmPid"].as_u64().expect("a pid");

@@ -122,6 +122,23 @@ fn a_limit_that_is_raised_can_be_used() {
 }
 
 #[test]
+fn devices_are_opened_as_the_rules_allow() {
+    let _engine = engine();
+    let opened = |rules: &str, number: &str| {
+        output(&format!(
+            "docker run --rm --runtime bulkhead {rules} busybox sh -c \
+            'mknod /dev/node c {number} && (: > /dev/node) 2>&1 && echo opened' | sed 's/.*: //'"
+        ))
+    };
+    let (kmsg, fuse) = ("1 11", "10 229");
+    assert_eq!(opened("", kmsg), "Operation not permitted");
+    assert_eq!(opened("", fuse), "Operation not permitted");
+    assert_eq!(opened("--device-cgroup-rule 'c 10:229 rwm'", fuse), "opened");
+    assert_eq!(opened("--device-cgroup-rule 'c 10:229 rwm'", kmsg), "Operation not permitted");
+    assert_eq!(opened("--device-cgroup-rule 'a *:* rwm'", kmsg), "opened");
+}
+
+#[test]
 fn images_are_built_and_services_composed() {
     let _engine = engine();
     let build = r#"

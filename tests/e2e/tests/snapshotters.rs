@@ -178,6 +178,19 @@ fn a_block_device_is_the_containers_by_its_path() {
 }
 
 #[test]
+fn a_disk_that_was_not_given_stays_shut() {
+    BLOCKFILE.with_each(|script| {
+        let opened = script(&with_device(
+            r#"run --rm --device $device $busybox shut sh -c \
+                'for number in $(cat /sys/block/vd*/dev); do
+                    mknod /dev/node b ${number/:/ }; head -c 5 /dev/node 2>/dev/null && echo || echo refused; rm /dev/node
+                done' | sort -u"#,
+        ));
+        assert_eq!(output(&opened), "hello\nrefused");
+    });
+}
+
+#[test]
 fn a_device_that_may_be_read_alone_is_read_only_at_the_host() {
     podman_images();
     let used = with_device(

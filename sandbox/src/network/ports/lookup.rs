@@ -5,7 +5,10 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-use host_calls::bpf::{AttachedProgram, Instruction, SocketMap, attach_socket_lookup};
+use bpf::instruction::{
+    Instruction, add, call, code, copy, exit, jump_if, jump_unless, load_map, load_word, set, store_word,
+};
+use bpf::socket_lookup::{AttachedProgram, SocketMap, attach};
 
 /// Where the map has the listeners.
 const IPV4: u8 = 0;
@@ -22,7 +25,7 @@ pub(super) fn redirect(
     if let Some(ipv6) = ipv6 {
         listeners.put(IPV6.into(), ipv6)?;
     }
-    attach_socket_lookup(&program(listeners.as_raw_fd()), namespace)
+    attach(&program(listeners.as_raw_fd()), namespace)
 }
 
 /// What the program is asked about, `struct bpf_sk_lookup` of linux/bpf.h: where its fields are.
@@ -67,10 +70,10 @@ fn program(listeners: RawFd) -> [Instruction; 30] {
         copy(CONTEXT, first),
         load_word(second, CONTEXT, context::PROTOCOL),
         jump_unless(second, TCP, END),
-        store_word(INDEX, IPV4),
+        store_word(STACK, INDEX, IPV4.into()),
         load_word(second, CONTEXT, context::LOCAL_IPV4),
         jump_if(second, LOOPBACK_IPV4, CHOICE),
-        store_word(INDEX, IPV6),
+        store_word(STACK, INDEX, IPV6.into()),
         load_word(second, CONTEXT, a),
         jump_unless(second, is_a, END),
         load_word(second, CONTEXT, b),
@@ -83,7 +86,7 @@ fn program(listeners: RawFd) -> [Instruction; 30] {
         map,
         rest_of_map,
         copy(second, STACK),
-        add(second, INDEX),
+        add(second, INDEX.into()),
         call(MAP_LOOKUP_ELEM),
         jump_if(RESULT, 0, END),
         copy(LISTENER, RESULT),
@@ -102,66 +105,10 @@ fn program(listeners: RawFd) -> [Instruction; 30] {
         number += 1;
         match instruction.code {
             // Jumps are relative to the instruction behind them.
-            JUMP_IF | JUMP_UNLESS => Instruction { offset: instruction.offset - number, ..instruction },
+            code::JUMP_IF | code::JUMP_UNLESS => {
+                Instruction { offset: instruction.offset - number, ..instruction }
+            }
             _ => instruction,
         }
     })
-}
-
-// instruction-set.rst: classes, sources and operations, together.
-const LOAD_MAP: u8 = 0x18;
-const LOAD_WORD: u8 = 0x61;
-const STORE_WORD: u8 = 0x62;
-const ADD: u8 = 0x07;
-const SET: u8 = 0xb7;
-const COPY: u8 = 0xbf;
-const JUMP_IF: u8 = 0x15;
-const JUMP_UNLESS: u8 = 0x55;
-const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
-
-/// Twice as long as others.
-fn load_map(to: u8, map: RawFd) -> [Instruction; 2] {
-    const PSEUDO_MAP_FD: u8 = 1;
-    [instruction(LOAD_MAP, to, PSEUDO_MAP_FD, 0, map), instruction(0, 0, 0, 0, 0)]
-}
-
-fn load_word(to: u8, from: u8, offset: i16) -> Instruction {
-    instruction(LOAD_WORD, to, from, offset, 0)
-}
-
-fn store_word(offset: i16, value: u8) -> Instruction {
-    instruction(STORE_WORD, STACK, 0, offset, value.into())
-}
-
-fn add(to: u8, value: i16) -> Instruction {
-    instruction(ADD, to, 0, 0, value.into())
-}
-
-fn set(to: u8, value: i32) -> Instruction {
-    instruction(SET, to, 0, 0, value)
-}
-
-fn copy(to: u8, from: u8) -> Instruction {
-    instruction(COPY, to, from, 0, 0)
-}
-
-fn jump_if(register: u8, value: i32, target: i16) -> Instruction {
-    instruction(JUMP_IF, register, 0, target, value)
-}
-
-fn jump_unless(register: u8, value: i32, target: i16) -> Instruction {
-    instruction(JUMP_UNLESS, register, 0, target, value)
-}
-
-fn call(helper: i32) -> Instruction {
-    instruction(CALL, 0, 0, 0, helper)
-}
-
-fn exit() -> Instruction {
-    instruction(EXIT, 0, 0, 0, 0)
-}
-
-fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction { code, destination, source, offset, immediate }
 }
