@@ -8,7 +8,9 @@ mod ports;
 mod tap;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use agent_api::agent::{Interface, SetNetworkRequest};
 use agent_api::ports::NAME_PORT;
@@ -108,15 +110,17 @@ impl Network {
         // Refused where there is one: a template's, or one that was used before. So a device stays when its interface goes,
         // and the order of the guest's devices never changes.
         let _ = vmm.call(Request::AddPlace(place), Vec::new()).await;
+        // The host's kernel carries the packets, where it can and we may ask it.
+        let vhost = File::options().read(true).write(true).open("/dev/vhost-net").ok().map(OwnedFd::from);
         let net = Net {
             name: device_name(device),
             queues: vec![FdIndex(0)],
-            vhost: Vec::new(),
+            vhost: vhost.iter().map(|_| FdIndex(1)).collect(),
             mac,
             transmit: None,
             receive: None,
         };
-        match vmm.call(Request::AddNet(net), vec![tap.queue]).await? {
+        match vmm.call(Request::AddNet(net), [tap.queue].into_iter().chain(vhost).collect()).await? {
             (Reply::NetAdded, _) => {}
             _ => return Err(VmmError::WrongReply.into()),
         }
