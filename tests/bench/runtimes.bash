@@ -38,13 +38,19 @@ initramfs() {
     grep -q up "$work/console" || { tail -n 1 "$work/console" >&2; return 1; }
 }
 
-# Without the devices that a kernel for virtual machines does without, and with Bulkhead's kernel and its arguments.
+# What `bring` has unpacked, with its own libraries.
+brought() {
+    local libraries=/opt/runtimes/usr/lib/x86_64-linux-gnu
+    LD_LIBRARY_PATH=$libraries QEMU_MODULE_DIR=$libraries/qemu "$@"
+}
+
+# A guest of QEMU's with Bulkhead's kernel and its arguments. The machine, its devices, and -append come behind.
+qemu=(qemu-system-x86_64 -L /opt/runtimes/usr/share/qemu -L /opt/runtimes/usr/share/seabios
+    -enable-kvm -cpu host -m 256 -smp 1 -nodefaults -no-user-config -display none -no-reboot -serial stdio
+    -kernel "$(dirname "$(command -v bulkhead)")/../lib/bulkhead/vmlinux")
+qemu_arguments='console=ttyS0 quiet reboot=t panic=-1 tsc=reliable no_timer_check random.trust_cpu=on rcupdate.rcu_expedited=1'
+
+# Without the devices that a kernel for virtual machines does without.
 qemu_microvm() {
-    local brought=/opt/runtimes/usr
-    LD_LIBRARY_PATH=$brought/lib/x86_64-linux-gnu QEMU_MODULE_DIR=$brought/lib/x86_64-linux-gnu/qemu \
-        qemu-system-x86_64 -L $brought/share/qemu -L $brought/share/seabios \
-        -M microvm,acpi=off,pit=off,pic=off,rtc=off -enable-kvm -cpu host -m 256 -smp 1 \
-        -nodefaults -no-user-config -display none -no-reboot -serial stdio \
-        -kernel "$(dirname "$(command -v bulkhead)")/../lib/bulkhead/vmlinux" -initrd "$work/initramfs" \
-        -append 'console=ttyS0 quiet reboot=t panic=-1 tsc=reliable no_timer_check random.trust_cpu=on rcupdate.rcu_expedited=1'
+    brought "${qemu[@]}" -M microvm,acpi=off,pit=off,pic=off,rtc=off -initrd "$work/initramfs" -append "$qemu_arguments"
 }

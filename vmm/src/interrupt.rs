@@ -1,6 +1,8 @@
 //! What a PCI device needs of the hypervisor: doorbells the guest can ring without leaving to user space,
 //! and message-signalled interrupts. KVM answers in a VM, a mock in the devices' tests.
 
+use std::sync::Arc;
+
 use vmm_sys_util::eventfd::EventFd;
 
 /// ioeventfds: a guest's write of any value to an address becomes an event.
@@ -27,4 +29,6 @@ pub trait MsiVector: Send + Sync {
     fn route(&self, message: Option<MsiMessage>) -> std::io::Result<()>;
     /// Raises the interrupt. A masked vector drops it: whoever masks keeps the pending bit.
     fn raise(&self) -> std::io::Result<()>;
+    /// What raises it by each write from now on, for others than this process. While it is masked such writes wait.
+    fn event(&self) -> std::io::Result<Arc<EventFd>>;
 }

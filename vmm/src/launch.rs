@@ -9,7 +9,7 @@ use crate::arch::boot::BootSource;
 use crate::arch::mp_table::MAX_CPUS;
 use crate::nets::NetShape;
 use crate::virtio::blk::Access;
-use crate::virtio::net::{Carrier, FarSide, MAX_PAIRS, Tap, TapError};
+use crate::virtio::net::{Bypass, Carrier, FarSide, MAX_PAIRS, Tap, TapError, Vhost, VhostError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DescriptionError {
@@ -35,8 +35,10 @@ pub enum DescriptionError {
     NetQueues { name: String, queues: usize },
     #[error("a limit of network interface {0} lets nothing through")]
     NetLimit(String),
-    #[error("network interface {0} is to be served by vhost-net, which is not supported yet")]
-    Vhost(String),
+    #[error("network interface {name} has {queues} queues, and vhost-net for {vhost} of them")]
+    VhostQueues { name: String, queues: usize, vhost: usize },
+    #[error("the descriptor of vhost-net for network interface {0} cannot be used")]
+    Vhost(String, #[source] VhostError),
     #[error("the descriptor for network interface {0} cannot be used")]
     Tap(String, #[source] TapError),
 }
@@ -204,8 +206,8 @@ impl NetPart {
         let Net { name, queues, vhost, mac, transmit, receive } = net;
         let mut descriptors = Descriptors::from(descriptors);
         let pairs = check_net(&name, queues.len())?;
-        if !vhost.is_empty() {
-            return Err(DescriptionError::Vhost(name));
+        if ![0, queues.len()].contains(&vhost.len()) {
+            return Err(DescriptionError::VhostQueues { name, queues: queues.len(), vhost: vhost.len() });
         }
         if ![transmit, receive].into_iter().flatten().all(lets_through) {
             return Err(DescriptionError::NetLimit(name));
@@ -216,7 +218,14 @@ impl NetPart {
             Ok(Box::new(tap) as Box<dyn Carrier>)
         });
         let carriers = carriers.collect::<Result<_, _>>()?;
-        Ok(Self { name, shape: NetShape { pairs, mac }, far_side: FarSide { carriers, transmit, receive } })
+        let bypasses = vhost.into_iter().map(|vhost| {
+            let vhost = descriptors.take(vhost, &format!("network interface {name}"))?;
+            let vhost = Vhost::new(vhost).map_err(|error| DescriptionError::Vhost(name.clone(), error))?;
+            Ok(Box::new(vhost) as Box<dyn Bypass>)
+        });
+        let bypasses = bypasses.collect::<Result<_, _>>()?;
+        let far_side = FarSide { carriers, bypasses, transmit, receive };
+        Ok(Self { name, shape: NetShape { pairs, mac }, far_side })
     }
 }
 
@@ -388,7 +397,10 @@ mod tests {
         for name in ["", "sixteen-letters-", "sp ace"] {
             assert!(refusal(Net { name: name.into(), ..net() }).contains("name is 1 to 15"));
         }
-        assert!(refusal(Net { vhost: vec![FdIndex(1)], ..net() }).contains("vhost-net"));
+        assert_eq!(
+            refusal(Net { vhost: vec![FdIndex(1); 2], ..net() }),
+            "network interface net0 has 1 queues, and vhost-net for 2 of them"
+        );
         for bucket in [TokenBucket { size: 0, refill: 1 }, TokenBucket { size: 1, refill: 0 }] {
             let limit = Some(RateLimit { bytes: None, packets: Some(bucket) });
             for limited in [Net { transmit: limit, ..net() }, Net { receive: limit, ..net() }] {

@@ -8,7 +8,9 @@ mod ports;
 mod tap;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use agent_api::agent::{Interface, SetNetworkRequest};
 use agent_api::ports::NAME_PORT;
@@ -122,15 +124,17 @@ impl Network {
         // Refused where there is one: a template's, or one that was used before. So a device stays when its interface goes,
         // and the order of the guest's devices never changes.
         let _ = vmm.call(Request::AddPlace(place), Vec::new()).await;
+        let vhost = vhost(self.queues);
+        let further = (self.queues..).map(FdIndex);
         let net = Net {
             name: device_name(device),
             queues: (0..self.queues).map(FdIndex).collect(),
-            vhost: Vec::new(),
+            vhost: further.take(vhost.len()).collect(),
             mac,
             transmit: self.rates.egress,
             receive: self.rates.ingress,
         };
-        match vmm.call(Request::AddNet(net), tap.queues).await? {
+        match vmm.call(Request::AddNet(net), tap.queues.into_iter().chain(vhost).collect()).await? {
             (Reply::NetAdded, _) => {}
             _ => return Err(VmmError::WrongReply.into()),
         }
@@ -157,6 +161,12 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// The host's kernel, to carry the packets of so many queues; none where it cannot, or we may not ask it.
+fn vhost(queues: u8) -> Vec<OwnedFd> {
+    let open = |_| File::options().read(true).write(true).open("/dev/vhost-net").map(OwnedFd::from);
+    (0..queues).map(open).collect::<Result<_, _>>().unwrap_or_default()
 }
 
 async fn remove(vmm: &VmmHandle, device: usize) -> Result<(), NetworkError> {

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::interrupt::{Doorbells, MsiMessage, MsiRouter, MsiVector};
 
 /// A device that does not answer for so long never will.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often is looked for what others than this process have raised.
+const GLANCE: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub(crate) struct MockHypervisor {
@@ -22,6 +25,14 @@ pub(crate) struct MockHypervisor {
 struct Interrupts {
     delivered: Mutex<Vec<MsiMessage>>,
     changed: Condvar,
+    /// Others than this process may write to them, and nobody says when.
+    vectors: Mutex<Vec<Arc<Wire>>>,
+}
+
+/// What raises one vector.
+struct Wire {
+    event: Arc<EventFd>,
+    route: Mutex<Option<MsiMessage>>,
 }
 
 impl MockHypervisor {
@@ -41,26 +52,37 @@ impl MockHypervisor {
 
     /// Takes interrupts as `take_interrupts`, once there is one.
     pub(crate) fn wait_interrupts(&self) -> Vec<MsiMessage> {
-        let delivered = self.interrupts.delivered.lock().unwrap();
-        let (mut delivered, timeout) = self
-            .interrupts
-            .changed
-            .wait_timeout_while(delivered, PATIENCE, |delivered| delivered.is_empty())
-            .unwrap();
-        assert!(!timeout.timed_out(), "no interrupt");
-        std::mem::take(&mut delivered)
+        self.wait(|| Some(self.take_interrupts()).filter(|interrupts| !interrupts.is_empty()))
     }
 
     /// Looks for something after each interrupt, until there is something.
     pub(crate) fn wait<T>(&self, mut look: impl FnMut() -> Option<T>) -> T {
-        let mut delivered = self.interrupts.delivered.lock().unwrap();
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            self.interrupts.collect();
             if let Some(found) = look() {
                 return found;
             }
-            let (guard, timeout) = self.interrupts.changed.wait_timeout(delivered, PATIENCE).unwrap();
-            assert!(!timeout.timed_out(), "no interrupt");
-            delivered = guard;
+            let delivered = self.interrupts.delivered.lock().unwrap();
+            drop(self.interrupts.changed.wait_timeout(delivered, GLANCE).unwrap());
+            assert!(Instant::now() < deadline, "no interrupt");
+        }
+    }
+}
+
+impl Interrupts {
+    fn deliver(&self, route: Option<MsiMessage>) {
+        if let Some(message) = route {
+            self.delivered.lock().unwrap().push(message);
+            self.changed.notify_all();
+        }
+    }
+
+    fn collect(&self) {
+        for wire in self.vectors.lock().unwrap().iter() {
+            if wire.event.read().is_ok() {
+                self.deliver(*wire.route.lock().unwrap());
+            }
         }
     }
 }
@@ -79,26 +101,30 @@ impl Doorbells for MockHypervisor {
 
 impl MsiRouter for MockHypervisor {
     fn allocate(&self) -> io::Result<Box<dyn MsiVector>> {
-        Ok(Box::new(Vector { route: Mutex::new(None), interrupts: Arc::clone(&self.interrupts) }))
+        let event = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+        let wire = Arc::new(Wire { event, route: Mutex::new(None) });
+        self.interrupts.vectors.lock().unwrap().push(Arc::clone(&wire));
+        Ok(Box::new(Vector { wire, interrupts: Arc::clone(&self.interrupts) }))
     }
 }
 
 struct Vector {
-    route: Mutex<Option<MsiMessage>>,
+    wire: Arc<Wire>,
     interrupts: Arc<Interrupts>,
 }
 
 impl MsiVector for Vector {
     fn route(&self, message: Option<MsiMessage>) -> io::Result<()> {
-        *self.route.lock().unwrap() = message;
+        *self.wire.route.lock().unwrap() = message;
         Ok(())
     }
 
     fn raise(&self) -> io::Result<()> {
-        if let Some(message) = *self.route.lock().unwrap() {
-            self.interrupts.delivered.lock().unwrap().push(message);
-            self.interrupts.changed.notify_all();
-        }
+        self.interrupts.deliver(*self.wire.route.lock().unwrap());
         Ok(())
+    }
+
+    fn event(&self) -> io::Result<Arc<EventFd>> {
+        Ok(Arc::clone(&self.wire.event))
     }
 }

@@ -1,9 +1,10 @@
 //! MSI-X (PCI 3.0 §6.8.2): a function's interrupt vectors, their table and their pending bits.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::interrupt::{MsiMessage, MsiRouter, MsiVector};
 use crate::pci::{Capability, RestoreError};
@@ -82,6 +83,11 @@ impl Msix {
             entry.pending = true;
         }
         state.apply(usize::from(vector));
+    }
+
+    /// What raises the vector by each write to it.
+    pub fn event(&self, vector: u16) -> Option<Arc<EventFd>> {
+        self.state().entries.get(usize::from(vector))?.vector.event().ok()
     }
 
     pub fn read_table(&self, offset: u64, data: &mut [u8]) {

@@ -78,6 +78,9 @@ impl ActiveQueue {
 pub trait VirtioInterrupt: Send + Sync {
     /// Used buffers wait in this queue.
     fn used(&self, queue: u16);
+    /// What raises `used` of this queue by each write to it, for others than this process; `None` where the driver wants no
+    /// interrupts.
+    fn event(&self, queue: u16) -> Option<Arc<EventFd>>;
     /// The device's configuration is another one.
     fn config_changed(&self);
     /// The device can't go on until the driver resets it (DEVICE_NEEDS_RESET).

@@ -32,8 +32,10 @@ struct Table {
 
 struct Vector {
     gsi: u32,
-    event: EventFd,
+    event: Arc<EventFd>,
     masked: AtomicBool,
+    /// Others write to the event, too.
+    lent: AtomicBool,
     table: Arc<Table>,
 }
 
@@ -45,11 +47,12 @@ impl KvmMsiRouter {
 
 impl MsiRouter for KvmMsiRouter {
     fn allocate(&self) -> io::Result<Box<dyn MsiVector>> {
-        let event = EventFd::new(EFD_NONBLOCK)?;
+        let event = Arc::new(EventFd::new(EFD_NONBLOCK)?);
         let gsi = self.table.take_gsi()?;
-        let vector = Vector { gsi, event, masked: AtomicBool::new(true), table: Arc::clone(&self.table) };
+        let (masked, lent) = (AtomicBool::new(true), AtomicBool::new(false));
+        let vector = Vector { gsi, event, masked, lent, table: Arc::clone(&self.table) };
         // Without a route KVM drops what the irqfd raises.
-        self.table.vm.register_irqfd(&vector.event, gsi)?;
+        vector.connect()?;
         Ok(Box::new(vector))
     }
 }
@@ -61,19 +64,43 @@ impl MsiVector for Vector {
         if let Some(message) = message {
             self.table.route(self.gsi, message)?;
         }
-        self.masked.store(message.is_none(), Ordering::Release);
-        Ok(())
+        let is_masked = message.is_none();
+        let was_masked = self.masked.swap(is_masked, Ordering::AcqRel);
+        match self.lent.load(Ordering::Relaxed) && was_masked != is_masked {
+            true if is_masked => self.disconnect(),
+            true => self.connect(),
+            false => Ok(()),
+        }
     }
 
     fn raise(&self) -> io::Result<()> {
         if self.masked.load(Ordering::Acquire) { Ok(()) } else { self.event.write(1) }
     }
+
+    fn event(&self) -> io::Result<Arc<EventFd>> {
+        if !self.lent.swap(true, Ordering::Relaxed) && self.masked.load(Ordering::Acquire) {
+            self.disconnect()?;
+        }
+        Ok(Arc::clone(&self.event))
+    }
+}
+
+impl Vector {
+    /// The event raises the interrupt, at once if it was written to meanwhile.
+    fn connect(&self) -> io::Result<()> {
+        Ok(self.table.vm.register_irqfd(&self.event, self.gsi)?)
+    }
+
+    /// The event counts what is written to it.
+    fn disconnect(&self) -> io::Result<()> {
+        Ok(self.table.vm.unregister_irqfd(&self.event, self.gsi)?)
+    }
 }
 
 impl Drop for Vector {
     fn drop(&mut self) {
-        // Fails only for a vector that was never registered. The stale route goes with the next change.
-        let _ = self.table.vm.unregister_irqfd(&self.event, self.gsi);
+        // Fails only for a vector that is not registered. The stale route goes with the next change.
+        let _ = self.disconnect();
         self.table.lock().remove(&self.gsi);
     }
 }

@@ -174,6 +174,19 @@ pub(super) const NET: &[Call] = &[
     when(libc::SYS_ioctl, &[Is(1, TUNSETQUEUE)]),
     // Limits.
     call(libc::SYS_timerfd_settime),
+    // What the kernel's vhost-net is told of the rings it serves, and a masked interrupt that it is to raise.
+    when(libc::SYS_ioctl, &[Is(1, VHOST_GET_FEATURES)]),
+    when(libc::SYS_ioctl, &[Is(1, VHOST_SET_FEATURES)]),
+    when(libc::SYS_ioctl, &[Is(1, VHOST_SET_OWNER)]),
+    when(libc::SYS_ioctl, &[Is(1, VHOST_SET_MEM_TABLE)]),
+    when(libc::SYS_ioctl, &[Is(1, VHOST_SET_VRING_NUM)]),
+    when(libc::SYS_ioctl, &[Is(1, VHOST_SET_VRING_ADDR)]),
+    when(libc::SYS_ioctl, &[Is(1, VHOST_SET_VRING_BASE)]),
+    when(libc::SYS_ioctl, &[Is(1, VHOST_GET_VRING_BASE)]),
+    when(libc::SYS_ioctl, &[Is(1, VHOST_SET_VRING_KICK)]),
+    when(libc::SYS_ioctl, &[Is(1, VHOST_SET_VRING_CALL)]),
+    when(libc::SYS_ioctl, &[Is(1, VHOST_NET_SET_BACKEND)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_IRQFD)]),
 ];
 
 pub(super) const PMEM: &[Call] = &[
@@ -255,3 +268,16 @@ const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 const TUNGETIFF: u32 = 0x8004_54d2;
 const TUNSETVNETHDRSZ: u32 = 0x4004_54d8;
 const TUNSETQUEUE: u32 = 0x4004_54d9;
+
+// linux/vhost.h
+const VHOST_GET_FEATURES: u32 = 0x8008_af00;
+const VHOST_SET_FEATURES: u32 = 0x4008_af00;
+const VHOST_SET_OWNER: u32 = 0xaf01;
+const VHOST_SET_MEM_TABLE: u32 = 0x4008_af03;
+const VHOST_SET_VRING_NUM: u32 = 0x4008_af10;
+const VHOST_SET_VRING_ADDR: u32 = 0x4028_af11;
+const VHOST_SET_VRING_BASE: u32 = 0x4008_af12;
+const VHOST_GET_VRING_BASE: u32 = 0xc008_af12;
+const VHOST_SET_VRING_KICK: u32 = 0x4008_af20;
+const VHOST_SET_VRING_CALL: u32 = 0x4008_af21;
+const VHOST_NET_SET_BACKEND: u32 = 0x4008_af30;

@@ -89,14 +89,10 @@ impl Driver {
     }
 
     pub(super) fn watch(&self, epoll: &Epoll) -> io::Result<()> {
-        // Each ring of a bell is an event, so that nobody has to read its counter.
-        let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
-        self.rings().try_for_each(|ring| {
-            let event = EpollEvent::new(events, Source::Doorbell(ring.index).token());
-            epoll.ctl(ControlOperation::Add, ring.doorbell(), event)
-        })
+        self.rings().try_for_each(|ring| watch(ring, epoll))
     }
 
+    /// When all was taken back.
     pub(super) fn unwatch(&self, epoll: &Epoll) -> io::Result<()> {
         self.rings().try_for_each(|ring| unwatch(ring, epoll))
     }
@@ -157,6 +153,45 @@ impl Driver {
         attach(ports, self.in_use, epoll)
     }
 
+    /// Has the pairs in use go past this thread where their ports have a way for them.
+    pub(super) fn bypass(&mut self, ports: &mut [Port], epoll: &Epoll) -> io::Result<()> {
+        let in_use = self.ports_in_use(ports.len());
+        for (pair, port) in self.pairs.iter_mut().zip(ports).take(in_use) {
+            let Some(pair) = pair else { continue };
+            if pair.bypass(port, &self.memory, self.features, &*self.interrupt) {
+                pair.rings().into_iter().try_for_each(|ring| unwatch(ring, epoll))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves all pairs again; tells whether one was not.
+    pub(super) fn take_back(&mut self, ports: &mut [Port], epoll: &Epoll) -> io::Result<bool> {
+        let mut any = false;
+        for (seat, port) in self.pairs.iter_mut().zip(ports) {
+            let Some(pair) = seat.as_mut().filter(|pair| pair.is_bypassed()) else { continue };
+            any = true;
+            match pair.take_back(port) {
+                Ok(()) => pair.rings().into_iter().try_for_each(|ring| watch(ring, epoll))?,
+                // Nobody knows how far it has got.
+                Err(_) => {
+                    *seat = None;
+                    self.interrupt.needs_reset();
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// For the device to stand still: of a call that waits at a masked vector, for the kernel alone to see, nothing is saved, so
+    /// the driver is called once more.
+    pub(super) fn stand(&mut self, ports: &mut [Port], epoll: &Epoll) -> io::Result<()> {
+        if self.take_back(ports, epoll)? {
+            self.rings().for_each(|ring| self.interrupt.used(ring.index));
+        }
+        Ok(())
+    }
+
     /// Serves every queue whose turn it is once; tells whether the tap is there.
     pub(super) fn serve(
         &mut self,
@@ -186,7 +221,17 @@ impl Driver {
     }
 
     fn serve_control(&mut self, ports: &mut [Port], epoll: &Epoll) -> io::Result<()> {
-        let Some(control) = self.control.as_mut().filter(|control| control.is_due) else { return Ok(()) };
+        if !self.control.as_ref().is_some_and(|control| control.is_due) {
+            return Ok(());
+        }
+        // The pairs in use may become others.
+        self.take_back(ports, epoll)?;
+        self.obey_control(ports, epoll)?;
+        self.bypass(ports, epoll)
+    }
+
+    fn obey_control(&mut self, ports: &mut [Port], epoll: &Epoll) -> io::Result<()> {
+        let Some(control) = &mut self.control else { return Ok(()) };
         let (pairs, in_use) = (&mut self.pairs, &mut self.in_use);
         let served = control::serve(&mut control.ring, &self.memory, &*self.interrupt, |wanted| {
             let wanted = usize::from(wanted);
@@ -211,6 +256,13 @@ impl Driver {
 
 fn attach(ports: &mut [Port], in_use: usize, epoll: &Epoll) -> Result<(), FillError> {
     ports.iter_mut().enumerate().try_for_each(|(index, port)| port.set_attached(index < in_use, epoll))
+}
+
+fn watch(ring: &Ring, epoll: &Epoll) -> io::Result<()> {
+    // Each ring of a bell is an event, so that nobody has to read its counter.
+    let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
+    let event = EpollEvent::new(events, Source::Doorbell(ring.index).token());
+    epoll.ctl(ControlOperation::Add, ring.doorbell(), event)
 }
 
 fn unwatch(ring: &Ring, epoll: &Epoll) -> io::Result<()> {

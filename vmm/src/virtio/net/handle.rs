@@ -7,12 +7,15 @@ use std::sync::mpsc::{Sender, channel};
 use vmm_api::RateLimit;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::bypass::Bypass;
 use super::tap::Carrier;
 use crate::virtio::device::{Activation, Standing};
 
 /// What the device's far side is: the queues of a tap, and what may go through them.
 pub struct FarSide {
     pub carriers: Vec<Box<dyn Carrier>>,
+    /// For each carrier a way past the device's thread, or none for any. Where there are limits it is not taken.
+    pub bypasses: Vec<Box<dyn Bypass>>,
     /// Of what the guest sends.
     pub transmit: Option<RateLimit>,
     /// Of what the guest receives.

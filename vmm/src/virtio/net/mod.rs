@@ -6,9 +6,12 @@
 //!                     worker: epoll over ports, doorbells, a timer for limits, commands
 //! ```
 //!
-//! One thread moves the frames of a device, each by one system call between the tap and guest memory (`pieces`). The tap
-//! comes and goes by the [`NetHandle`]: a device without one is a place, takes what its guest sends, and brings nothing.
+//! One thread moves the frames of a device, each by one system call between the tap and guest memory (`pieces`); or the
+//! host's kernel does, past that thread, where it is asked to (`bypass`, `vhost`). The tap comes and goes by the [`NetHandle`]: a device without one is a place, takes what its guest sends, and brings nothing.
 
+mod bypass;
+#[cfg(test)]
+mod bypass_tests;
 mod control;
 mod driver;
 mod features;
@@ -36,6 +39,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod vhost;
 mod worker;
 
 use std::io;
@@ -48,9 +52,11 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::virtio::device::{ActivateError, Activation, Standing, VirtioDevice};
 use crate::virtio::queue_thread::ThreadPlan;
+pub use bypass::Bypass;
 use handle::{Command, CommandSender};
 pub use handle::{FarSide, FillError, NetHandle};
 pub use tap::{Carrier, Tap, TapError};
+pub use vhost::{Vhost, VhostError};
 use worker::Worker;
 
 /// virtio 1.3 §5.

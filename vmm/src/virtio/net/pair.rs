@@ -1,14 +1,17 @@
 //! A pair of queues, and when each of the two is served next.
 
+use std::io;
 use std::time::Instant;
 
 use virtio_queue::Error;
 
 use super::limit::Limiter;
+use super::port::Port;
 use super::receive::{Received, Receiver};
 use super::ring::Ring;
 use super::tap::Carrier;
 use super::transmit::{Sent, Transmitter};
+use crate::memory::Memory;
 use crate::virtio::device::VirtioInterrupt;
 
 pub(super) struct Pair {
@@ -28,6 +31,8 @@ pub(super) enum Turn {
     Doorbell,
     /// When it is so late.
     Later(Instant),
+    /// Not by this thread: the frames go past it.
+    Bypassed,
 }
 
 /// Of both directions.
@@ -76,6 +81,38 @@ impl Pair {
             };
         }
         Ok(true)
+    }
+
+    /// Has the frames of both queues go past this thread, if the port has a way for them; tells whether they do.
+    pub(super) fn bypass(
+        &mut self,
+        port: &mut Port,
+        memory: &Memory,
+        features: u64,
+        interrupt: &dyn VirtioInterrupt,
+    ) -> bool {
+        let Some((bypass, carrier)) = port.bypass() else { return false };
+        self.receiver.look_away();
+        let rings = self.rings().map(|ring| ring.bypassed(interrupt));
+        let is_bypassed = bypass.start(carrier.as_fd(), memory, features, rings).is_ok();
+        if is_bypassed {
+            (self.receive, self.transmit) = (Turn::Bypassed, Turn::Bypassed);
+        }
+        is_bypassed
+    }
+
+    pub(super) fn is_bypassed(&self) -> bool {
+        self.receive == Turn::Bypassed
+    }
+
+    /// Has them come to this thread again.
+    pub(super) fn take_back(&mut self, port: &mut Port) -> io::Result<()> {
+        let (bypass, _) = port.bypass().ok_or(io::ErrorKind::NotFound)?;
+        let [receive, transmit] = bypass.stop()?;
+        self.receiver.go_on_from(receive);
+        self.transmitter.go_on_from(transmit);
+        self.restart();
+        Ok(())
     }
 
     /// Looks anew at what there is to do.

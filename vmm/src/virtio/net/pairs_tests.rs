@@ -21,7 +21,7 @@ const ACK: u64 = 0x60_1000;
 
 fn fill(rig: &Rig, queues: usize) -> Vec<Network> {
     let (carriers, networks) = (0..queues).map(|_| mock_tap()).unzip();
-    rig.handle.fill(FarSide { carriers, transmit: None, receive: None }).unwrap();
+    rig.handle.fill(FarSide { carriers, bypasses: Vec::new(), transmit: None, receive: None }).unwrap();
     networks
 }
 

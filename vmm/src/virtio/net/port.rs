@@ -5,12 +5,14 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
+use super::bypass::Bypass;
 use super::handle::FillError;
 use super::tap::Carrier;
 
 /// One queue of the tap.
 pub(super) struct Port {
     carrier: Box<dyn Carrier>,
+    bypass: Option<Box<dyn Bypass>>,
     token: u64,
     /// What is waited for; beside the end of the tap, which always is.
     interest: EventSet,
@@ -24,8 +26,13 @@ pub(super) fn of_pair(pair: usize, in_use: usize) -> Option<usize> {
 }
 
 impl Port {
-    pub(super) fn watched(carrier: Box<dyn Carrier>, epoll: &Epoll, token: u64) -> io::Result<Self> {
-        let port = Self { carrier, token, interest: EventSet::empty(), attached: true };
+    pub(super) fn watched(
+        carrier: Box<dyn Carrier>,
+        bypass: Option<Box<dyn Bypass>>,
+        epoll: &Epoll,
+        token: u64,
+    ) -> io::Result<Self> {
+        let port = Self { carrier, bypass, token, interest: EventSet::empty(), attached: true };
         port.control(epoll, ControlOperation::Add)?;
         Ok(port)
     }
@@ -37,6 +44,12 @@ impl Port {
 
     pub(super) fn carrier(&self) -> &dyn Carrier {
         &*self.carrier
+    }
+
+    /// The way past this thread, and where it leads.
+    pub(super) fn bypass(&mut self) -> Option<(&mut dyn Bypass, &dyn Carrier)> {
+        let Self { carrier, bypass, .. } = self;
+        bypass.as_deref_mut().map(|bypass| (bypass as &mut dyn Bypass, &**carrier))
     }
 
     pub(super) fn set_interest(&mut self, interest: EventSet, epoll: &Epoll) -> io::Result<()> {

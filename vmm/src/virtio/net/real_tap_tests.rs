@@ -8,7 +8,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::features::{CTRL_VQ, MQ};
 use super::rig::*;
-use super::{Carrier, FarSide, Tap, TapError};
+use super::{Bypass, Carrier, FarSide, Tap, TapError, Vhost, VhostError};
+use crate::hold::Hold;
 use crate::jail::{open_no_files, seccomp};
 
 const NAME: &[u8] = b"tap0";
@@ -73,15 +74,17 @@ fn ethernet_frame(seed: u8) -> Vec<u8> {
     frame
 }
 
-/// A guest on these queues, in threads confined as the VMM's.
-fn guest(taps: Vec<OwnedFd>) {
+/// A guest on these queues, in threads confined as the VMM's; the kernel may have for each a way past them.
+fn guest(taps: Vec<OwnedFd>, vhosts: Vec<OwnedFd>) {
     open_no_files();
     seccomp::confine(seccomp::Thread::Main).unwrap();
+    let bypasses =
+        vhosts.into_iter().map(|vhost| Box::new(Vhost::new(vhost).unwrap()) as Box<dyn Bypass>).collect();
     let carriers: Vec<_> =
         taps.into_iter().map(|tap| Box::new(Tap::new(tap).unwrap()) as Box<dyn Carrier>).collect();
     let pairs = carriers.len() as u8;
     let rig = rig(pairs);
-    rig.handle.fill(FarSide { carriers, transmit: None, receive: None }).unwrap();
+    rig.handle.fill(FarSide { carriers, bypasses, transmit: None, receive: None }).unwrap();
     let control = 4;
     let mut driver = match pairs {
         1 => rig.driver(USUAL, &[16, 16]),
@@ -100,6 +103,10 @@ fn guest(taps: Vec<OwnedFd>) {
         driver.ring(2 * queue);
     }
     for seed in 0..10 {
+        if seed == 5 {
+            let (_, holds) = rig.machine.pci.save();
+            holds.into_iter().for_each(Hold::go_on);
+        }
         transmit(&mut driver, &ethernet_frame(seed));
         let answer = in_buffers(1, ethernet_frame(seed + 100));
         // The kernel chooses the queue, and may have frames of its own.
@@ -118,18 +125,33 @@ fn guest(taps: Vec<OwnedFd>) {
     }
 }
 
+/// As the supervisor opens it; `None` where the kernel has none.
+fn open_vhost() -> Option<OwnedFd> {
+    File::options().read(true).write(true).open("/dev/vhost-net").ok().map(OwnedFd::from)
+}
+
+/// Whether one of the threads of this process is vhost-net's.
+fn kernel_has_thread() -> bool {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.into_iter().any(|name| name.starts_with("vhost-"))
+}
+
 #[test]
 fn frames_go_both_ways_through_a_tap_by_one_queue_and_by_two() {
-    for queues in [1, 2] {
+    for (queues, vhost) in [(1, false), (2, false), (1, true), (2, true)] {
         in_own_network(move || {
             let flags = if queues > 1 { FLAGS | libc::IFF_MULTI_QUEUE } else { FLAGS };
             let taps: Vec<_> = (0..queues).map(|_| open_tap(flags)).collect();
+            let vhosts: Vec<_> = (0..queues).filter(|_| vhost).filter_map(|_| open_vhost()).collect();
+            let is_bypassed = !vhosts.is_empty();
             let network = network();
-            let guest = std::thread::spawn(|| guest(taps));
+            let guest = std::thread::spawn(|| guest(taps, vhosts));
             for seed in 0..10 {
                 let mut frame = [0; 2000];
                 let (length, _) =
                     rustix::net::recv(&network, &mut frame, rustix::net::RecvFlags::empty()).unwrap();
+                assert!(!is_bypassed || kernel_has_thread());
                 assert_eq!(frame[..length], ethernet_frame(seed)[12..]);
                 let answer = &ethernet_frame(seed + 100)[12..];
                 rustix::net::send(&network, answer, rustix::net::SendFlags::empty()).unwrap();
@@ -137,6 +159,12 @@ fn frames_go_both_ways_through_a_tap_by_one_queue_and_by_two() {
             guest.join().unwrap();
         });
     }
+}
+
+#[test]
+fn what_is_no_vhost_is_refused() {
+    let null = File::open("/dev/null").unwrap();
+    assert!(matches!(Vhost::new(null.into()), Err(VhostError::NoVhost(_))));
 }
 
 #[test]

@@ -95,6 +95,19 @@ impl Receiver {
         Ok(outcome)
     }
 
+    /// Leaves the ring as if no buffer had been looked at. Of a frame that is not all there yet, the rest is lost, and with it
+    /// the frame.
+    pub(super) fn look_away(&mut self) {
+        self.ring.rewind(u16::try_from(self.buffers.len()).unwrap_or(u16::MAX));
+        self.buffers.clear();
+        self.pieces.truncate(0);
+        (self.bytes, self.spilt) = (0, None);
+    }
+
+    pub(super) fn go_on_from(&mut self, next: u16) {
+        self.ring.go_on_from(next);
+    }
+
     fn receive(&mut self, tap: &dyn Carrier, limiter: &mut Limiter) -> Result<Received, Error> {
         let mut bytes = 0;
         for _ in 0..BATCH {

@@ -60,7 +60,7 @@ impl Rig {
 
     pub(super) fn fill_limited(&self, transmit: Option<RateLimit>, receive: Option<RateLimit>) -> Network {
         let (tap, network) = mock_tap();
-        self.handle.fill(FarSide { carriers: vec![tap], transmit, receive }).unwrap();
+        self.handle.fill(FarSide { carriers: vec![tap], bypasses: Vec::new(), transmit, receive }).unwrap();
         network
     }
 }

@@ -11,6 +11,7 @@ use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Address, Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::bypass::BypassedRing;
 use crate::memory::Memory;
 use crate::virtio::device::{ActiveQueue, VirtioInterrupt};
 
@@ -65,6 +66,30 @@ impl Ring {
     /// The chain that came last is to come again.
     pub(super) fn put_back(&mut self) {
         self.queue.go_to_previous_position();
+    }
+
+    /// The last `count` chains are to come again.
+    pub(super) fn rewind(&mut self, count: u16) {
+        self.queue.set_next_avail(self.queue.next_avail().wrapping_sub(count));
+    }
+
+    /// For somebody else to serve it from here on; `go_on_from` is the way back.
+    pub(super) fn bypassed(&self, interrupt: &dyn VirtioInterrupt) -> BypassedRing {
+        BypassedRing {
+            size: self.queue.size(),
+            next: self.queue.next_avail(),
+            descriptors: GuestAddress(self.queue.desc_table()),
+            available: GuestAddress(self.queue.avail_ring()),
+            used: GuestAddress(self.queue.used_ring()),
+            doorbell: self.doorbell(),
+            call: interrupt.event(self.index),
+        }
+    }
+
+    /// All chains before `next` are used.
+    pub(super) fn go_on_from(&mut self, next: u16) {
+        self.queue.set_next_avail(next);
+        self.queue.set_next_used(next);
     }
 
     /// The driver need not ring for now.

@@ -44,6 +44,10 @@ impl Transmitter {
         self.ring.progress(0)
     }
 
+    pub(super) fn go_on_from(&mut self, next: u16) {
+        self.ring.go_on_from(next);
+    }
+
     /// Without a tap frames are taken and go nowhere.
     pub(super) fn serve(
         &mut self,

@@ -113,10 +113,12 @@ impl Worker {
                 }
                 Ok(Command::Hold(standing)) => {
                     let (hold, held) = hold();
+                    self.stand()?;
                     let progress = self.driver.as_ref().map(Driver::progress).unwrap_or_default();
                     let _ = standing.send(Standing { progress, hold });
-                    if !held.stand() {
-                        self.deactivate()?;
+                    match held.stand() {
+                        true => self.bypass()?,
+                        false => self.deactivate()?,
                     }
                 }
                 Ok(Command::Fill(far_side, filled)) => {
@@ -144,10 +146,26 @@ impl Worker {
             driver.needs_reset();
         }
         self.driver = Some(driver);
-        Ok(())
+        self.bypass()
+    }
+
+    fn bypass(&mut self) -> io::Result<()> {
+        let Self { driver, ports, epoll, .. } = self;
+        driver.iter_mut().try_for_each(|driver| driver.bypass(ports, epoll))
+    }
+
+    fn take_back(&mut self) -> io::Result<()> {
+        let Self { driver, ports, epoll, .. } = self;
+        driver.iter_mut().try_for_each(|driver| driver.take_back(ports, epoll).map(drop))
+    }
+
+    fn stand(&mut self) -> io::Result<()> {
+        let Self { driver, ports, epoll, .. } = self;
+        driver.iter_mut().try_for_each(|driver| driver.stand(ports, epoll))
     }
 
     fn deactivate(&mut self) -> io::Result<()> {
+        self.take_back()?;
         if let Some(driver) = self.driver.take() {
             driver.unwatch(&self.epoll)?;
         }
@@ -155,11 +173,13 @@ impl Worker {
     }
 
     fn fill(&mut self, far_side: FarSide) -> Result<(), FillError> {
-        let FarSide { carriers, transmit, receive } = far_side;
+        let FarSide { carriers, bypasses, transmit, receive } = far_side;
+        let is_limited = transmit.is_some() || receive.is_some();
+        let mut bypasses = bypasses.into_iter().filter(|_| !is_limited);
         let features = self.driver.as_ref().map_or(0, Driver::features);
         for (index, carrier) in (0..).zip(carriers) {
             carrier.set_offload(features).map_err(FillError::Offload)?;
-            let port = Port::watched(carrier, &self.epoll, Source::Port(index).token());
+            let port = Port::watched(carrier, bypasses.next(), &self.epoll, Source::Port(index).token());
             self.ports.push(port.map_err(FillError::Wait)?);
         }
         let now = Instant::now();
@@ -167,11 +187,12 @@ impl Worker {
         let Some(driver) = &mut self.driver else { return Ok(()) };
         driver.attach_ports(&mut self.ports, &self.epoll)?;
         driver.tap_changed();
-        Ok(())
+        driver.bypass(&mut self.ports, &self.epoll).map_err(FillError::Wait)
     }
 
     /// The device is a place again.
     fn empty(&mut self) -> io::Result<()> {
+        self.take_back()?;
         self.ports.drain(..).try_for_each(|port| port.unwatch(&self.epoll))?;
         self.limits = Limits::default();
         self.driver.iter_mut().for_each(Driver::tap_changed);

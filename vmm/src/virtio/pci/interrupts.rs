@@ -1,6 +1,9 @@
 //! How the device calls its driver: which MSI-X vector stands for what (virtio 1.3 §4.1.5.1.2).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::pci::msix::Msix;
 use crate::virtio::device::VirtioInterrupt;
@@ -65,6 +68,10 @@ impl Interrupts {
 impl VirtioInterrupt for Interrupts {
     fn used(&self, queue: u16) {
         self.msix.raise(self.queue_vector(queue));
+    }
+
+    fn event(&self, queue: u16) -> Option<Arc<EventFd>> {
+        self.msix.event(self.queue_vector(queue))
     }
 
     fn config_changed(&self) {
