@@ -2,7 +2,7 @@
 //! "Device controller").
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use crate::call::call;
 use crate::instruction::{Instruction, exit, set};
@@ -36,8 +36,22 @@ pub fn allow_all() -> [Instruction; 2] {
     [set(RESULT, 1), exit()]
 }
 
-/// Has a program decide for a cgroup and those below it, for as long as there is the cgroup: 1 is yes, 0 is no.
-pub fn attach(program: &[Instruction], cgroup: impl AsFd) -> io::Result<()> {
+/// A program that the kernel has.
+#[derive(Debug)]
+pub struct DeviceProgram(OwnedFd);
+
+impl DeviceProgram {
+    pub fn load(program: &[Instruction]) -> io::Result<Self> {
+        load(program, &PURPOSE).map(Self)
+    }
+
+    /// Has it decide for a cgroup and those below it, for as long as there is the cgroup: 1 is yes, 0 is no.
+    pub fn attach(&self, cgroup: impl AsFd) -> io::Result<()> {
+        attach(&self.0, cgroup)
+    }
+}
+
+fn attach(program: &OwnedFd, cgroup: impl AsFd) -> io::Result<()> {
     #[repr(C)]
     struct Attach {
         target_fd: RawFd,
@@ -45,7 +59,6 @@ pub fn attach(program: &[Instruction], cgroup: impl AsFd) -> io::Result<()> {
         attach_type: u32,
         attach_flags: u32,
     }
-    let program = load(program, &PURPOSE)?;
     let attach = Attach {
         target_fd: cgroup.as_fd().as_raw_fd(),
         attach_bpf_fd: program.as_raw_fd(),

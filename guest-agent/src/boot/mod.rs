@@ -5,7 +5,7 @@ mod mounts;
 
 use std::io;
 
-use crate::container::{self, CgroupError};
+use crate::container::{self, CgroupError, DevicesError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
@@ -15,6 +15,8 @@ pub enum BootError {
     Mount { at: &'static str, source: io::Error },
     #[error(transparent)]
     Cgroups(#[from] CgroupError),
+    #[error(transparent)]
+    Devices(#[from] DevicesError),
     #[error("cannot bring the loopback interface up")]
     Loopback(#[source] io::Error),
 }
@@ -24,6 +26,7 @@ pub fn prepare() -> Result<(), BootError> {
     mounts::leave_initial_rootfs().map_err(BootError::Root)?;
     mounts::mount_all()?;
     container::prepare_cgroups()?;
+    container::load_usual_devices()?;
     kernel::bring_loopback_up().map_err(BootError::Loopback)?;
     kernel::set_limits();
     kernel::set_parameters();

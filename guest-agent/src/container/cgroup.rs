@@ -5,8 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bpf::cgroup_devices;
-use bpf::instruction::Instruction;
+use bpf::cgroup_devices::{self, DeviceProgram};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -51,7 +50,9 @@ pub fn prepare() -> Result<(), CgroupError> {
     }
     // For the first program of its kind the kernel changes code of its own. Where a guest goes on from a template, that took
     // more than two hundred page faults, as the memory there is mapped in large pages that are not to be written to.
-    Cgroup { path: parent }.restrict_devices(&cgroup_devices::allow_all())
+    let parent = Cgroup { path: parent };
+    let first = DeviceProgram::load(&cgroup_devices::allow_all());
+    parent.restrict_devices(&first.map_err(|source| parent.error("restrict its devices", source))?)
 }
 
 /// Kills every process of every container.
@@ -94,9 +95,9 @@ impl Cgroup {
     }
 
     /// Has a program decide what its processes may do with devices.
-    pub(super) fn restrict_devices(&self, program: &[Instruction]) -> Result<(), CgroupError> {
+    pub(super) fn restrict_devices(&self, program: &DeviceProgram) -> Result<(), CgroupError> {
         File::open(&self.path)
-            .and_then(|cgroup| cgroup_devices::attach(program, cgroup))
+            .and_then(|cgroup| program.attach(cgroup))
             .map_err(|source| self.error("restrict its devices", source))
     }
 

@@ -10,8 +10,8 @@ use protobuf::Message;
 use tokio::task::spawn_blocking;
 
 use super::Environment;
-use super::cgroup::{Cgroup, CgroupError};
-use super::devices;
+use super::cgroup::Cgroup;
+use super::devices::{self, DevicesError};
 use super::files::{self, FilesError};
 use super::in_root::InRoot;
 use super::init;
@@ -168,7 +168,7 @@ enum BundleError {
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
     #[error(transparent)]
-    Cgroup(#[from] CgroupError),
+    Devices(#[from] DevicesError),
     #[error(transparent)]
     Files(#[from] FilesError),
     #[error(transparent)]
@@ -194,7 +194,7 @@ impl BundleError {
             Self::Spec(_) | Self::Files(FilesError::RelativeDestination(_)) => {
                 failure::at(Phase::PHASE_REQUEST, self)
             }
-            Self::Cgroup(_) | Self::Files(_) | Self::Sysctl(_) | Self::Write(_) => {
+            Self::Devices(_) | Self::Files(_) | Self::Sysctl(_) | Self::Write(_) => {
                 failure::at(Phase::PHASE_CREATE, self)
             }
         }

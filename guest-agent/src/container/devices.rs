@@ -3,7 +3,10 @@
 //!
 //! The last rule that speaks of a device and an access counts, and one of all devices makes those before it void.
 
-use bpf::cgroup_devices::context;
+use std::io;
+use std::sync::OnceLock;
+
+use bpf::cgroup_devices::{DeviceProgram, context};
 use bpf::instruction::{
     Instruction, and, and_with, copy, exit, jump_if, jump_unless, jump_unless_same, load_word, or_with, set,
     set_wide, shift_left, shift_right,
@@ -30,9 +33,36 @@ const DEFAULTS: [Rule; 11] = [
 
 const ANY_ACCESS: i32 = context::READ | context::WRITE | context::MAKE;
 
+/// What engines allow any container beside: the console.
+const CONSOLE: Rule = Rule::allow(Kind::Character, Some(5), Some(1));
+
+/// The program of the policy that nearly all specs come to.
+static USUAL: OnceLock<DeviceProgram> = OnceLock::new();
+
+#[derive(Debug, thiserror::Error)]
+pub enum DevicesError {
+    #[error("the kernel does not take a program of rules for devices")]
+    Load(#[source] io::Error),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+}
+
+/// Has the usual program be there before there is a template: loading one takes longer than all else about it.
+pub fn load_usual() -> Result<(), DevicesError> {
+    let program = Policy::usual().load()?;
+    // Once is enough.
+    let _ = USUAL.set(program);
+    Ok(())
+}
+
 /// Has the kernel hold the cgroup's processes to what the spec allows.
-pub(super) fn restrict(cgroup: &Cgroup, spec: &Spec) -> Result<(), CgroupError> {
-    cgroup.restrict_devices(&Policy::of(spec).program())
+pub(super) fn restrict(cgroup: &Cgroup, spec: &Spec) -> Result<(), DevicesError> {
+    let policy = Policy::of(spec);
+    match USUAL.get().filter(|_| policy == Policy::usual()) {
+        Some(usual) => cgroup.restrict_devices(usual)?,
+        None => cgroup.restrict_devices(&policy.load()?)?,
+    }
+    Ok(())
 }
 
 /// What is allowed, and denied, of devices of a kind; of all numbers where none is given.
@@ -52,6 +82,7 @@ enum Kind {
 }
 
 /// The rules in their order, and what becomes of what none speaks of.
+#[derive(PartialEq)]
 struct Policy {
     otherwise: bool,
     rules: Vec<Rule>,
@@ -68,6 +99,14 @@ impl Policy {
         policy.rules.retain(|rule| !DEFAULTS.contains(rule));
         policy.rules.extend(DEFAULTS);
         policy
+    }
+
+    fn usual() -> Self {
+        Self { otherwise: false, rules: [CONSOLE].into_iter().chain(DEFAULTS).collect() }
+    }
+
+    fn load(&self) -> Result<DeviceProgram, DevicesError> {
+        DeviceProgram::load(&self.program()).map_err(DevicesError::Load)
     }
 
     fn add(&mut self, rule: &LinuxDeviceCgroup) {
@@ -251,6 +290,20 @@ mod tests {
         assert_eq!(may(&"rwm"), one_by_one == "rwm");
         assert_eq!(may(&"rw"), one_by_one.starts_with("rw"));
         one_by_one
+    }
+
+    #[test]
+    fn what_engines_ask_for_is_the_usual() {
+        let rules = ["1:3", "1:8", "1:7", "5:0", "1:5", "1:9", "5:1", "5:2", "10:200"].map(|number| {
+            let (major, minor) = number.split_once(':').unwrap();
+            format!(r#"{{"allow":true,"type":"c","major":{major},"minor":{minor},"access":"rwm"}}"#)
+        });
+        let nodes = r#"{"allow":true,"type":"c","access":"m"},{"allow":true,"type":"b","access":"m"}"#;
+        let terminals = r#"{"allow":true,"type":"c","major":136,"access":"rwm"}"#;
+        let usual = Policy::usual().program();
+        assert_eq!(program(&format!("{ORDINARY},{terminals},{}", rules.join(","))), usual);
+        assert_eq!(program(&format!("{ORDINARY},{nodes},{},{terminals}", rules.join(","))), usual);
+        assert_ne!(program(ORDINARY), usual);
     }
 
     #[test]

@@ -40,6 +40,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::actor::{Actor, Command};
 pub use self::cgroup::{CgroupError, kill_all, prepare as prepare_cgroups};
 use self::create::Created;
+pub use self::devices::{DevicesError, load_usual as load_usual_devices};
 use self::launch::Launcher;
 use crate::events::Events;
 use crate::streams::Streams;

@@ -1,5 +1,8 @@
 //! The installer for nodes (packaging/install): what it plugs in, an upgrade under what runs, and taking it back.
 
+// What cannot be set up fails the test that needs it.
+#![allow(clippy::expect_used)]
+
 use bulkhead_e2e::engines::Containerd;
 use bulkhead_e2e::machine::{assert_unchanged, snapshot};
 use bulkhead_e2e::shell::{output, sh};
