@@ -18,6 +18,7 @@ mod ioctls;
 mod line;
 pub mod log;
 mod network;
+pub mod pause;
 pub mod power;
 mod pump;
 pub mod reaper;

@@ -1,5 +1,5 @@
 //! `bulkhead-agent`: PID 1 of the guest; its helper, when it runs itself again; PID 1 of a container that asks for
-//! an init.
+//! an init, or of a PID namespace that containers share.
 
 use std::process::ExitCode;
 
@@ -7,14 +7,19 @@ use bulkhead_agent::container::launch::Launcher;
 use bulkhead_agent::container::{Containers, Environment};
 use bulkhead_agent::reaper::Reaper;
 use bulkhead_agent::streams::Streams;
-use bulkhead_agent::{boot, error_chain, events, helper, init, log, power, service, transport};
+use bulkhead_agent::{boot, error_chain, events, helper, init, log, pause, power, service, transport};
 
 fn main() -> ExitCode {
     if init::is_asked_for() {
         return init::main();
     }
-    if std::env::args().nth(1).as_deref() == Some(helper::ARGUMENT) {
-        return helper::main();
+    if pause::is_asked_for() {
+        return pause::main();
+    }
+    match std::env::args().nth(1).as_deref() {
+        Some(helper::ARGUMENT) => return helper::main(),
+        Some(pause::MAKER) => return pause::make(),
+        _ => {}
     }
     if std::process::id() != 1 {
         eprintln!("bulkhead-agent is PID 1 of a Bulkhead guest and runs nowhere else");

@@ -32,6 +32,17 @@ pub struct ContainerConfig {
     pub files: Vec<File>,
     /// Whether the process runs below a small init, which is PID 1, passes signals on and reaps orphans.
     pub init: bool,
+    /// `None`: as the spec has it, one of its own.
+    pub shared_pids: Option<SharedPids>,
+}
+
+/// Whose PID namespace a container's processes are in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SharedPids {
+    /// One of the sandbox's, for all containers that ask for it. Its PID 1 belongs to none of them.
+    Sandbox,
+    /// That of the running container with this id.
+    Container(String),
 }
 
 /// A further process in a running container.
@@ -128,6 +139,16 @@ pub enum CreateError {
     NoAnswer,
     #[error(transparent)]
     Guest(#[from] GuestError),
+}
+
+impl From<SharedPids> for agent::SharedPids {
+    fn from(shared: SharedPids) -> Self {
+        let container_id = match shared {
+            SharedPids::Sandbox => String::new(),
+            SharedPids::Container(id) => id,
+        };
+        Self { container_id, ..Default::default() }
+    }
 }
 
 impl CreateError {

@@ -146,6 +146,7 @@ impl Guest {
             files: config.files.into_iter().map(Into::into).collect(),
             init: config.init,
             seccomp: config.seccomp.map(Into::into).into(),
+            shared_pids: config.shared_pids.map(Into::into).into(),
             ..Default::default()
         };
         let process = self.process(config.id, String::new());

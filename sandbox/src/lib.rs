@@ -52,7 +52,8 @@ pub use attach::{AttachError, Attached};
 pub use cgroup::{CpuQuota, DeviceValue, HostLimits, HostStats, LimitError, SettingError, host_stats};
 pub use config::{DEFAULT_SCRATCH_SIZE, NetworkConfig, NetworkRates, SandboxConfig, Scratch};
 pub use container::{
-    Cause, ContainerConfig, CreateError, ExecConfig, Exit, File, Phase, Rootfs, Stdio, Streams, TerminalSize,
+    Cause, ContainerConfig, CreateError, ExecConfig, Exit, File, Phase, Rootfs, SharedPids, Stdio, Streams,
+    TerminalSize,
 };
 pub use control::AsyncControl;
 pub use copies::{RoomError, TemporaryCopy};

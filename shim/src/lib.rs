@@ -23,7 +23,7 @@ pub use bundle::{Bundle, BundleError};
 pub use cgroup_path::cgroup_path;
 pub use container_id::{IdError, check_id};
 pub use error_chain::describe;
-pub use guest_spec::Refusal;
+pub use guest_spec::{Refusal, joined_pid};
 pub use hooks::{HookError, Moment, check_hooks, run_hooks};
 pub use membership::Membership;
 pub use pod::{Container, ErrorKind, Host, Pod, PodError, PodId};

@@ -3,10 +3,11 @@
 use crate::bundle::Bundle;
 
 /// containerd's and CRI-O's names for the same two things: what a container is, and whose.
-const CONVENTIONS: [(&str, &str); 2] = [
-    ("io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"),
-    ("io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID"),
-];
+const CONVENTIONS: [(&str, &str); 2] =
+    [("io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"), (CRI_O_KIND, CRI_O_POD)];
+
+const CRI_O_KIND: &str = "io.kubernetes.cri-o.ContainerType";
+const CRI_O_POD: &str = "io.kubernetes.cri-o.SandboxID";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Membership {
@@ -27,7 +28,11 @@ impl Membership {
                 _ => {}
             }
         }
-        Self::Alone
+        // Podman says only whose, and nothing of the container that keeps a pod of its: that one runs, like any that is alone.
+        match (bundle.annotation(CRI_O_KIND), bundle.annotation(CRI_O_POD)) {
+            (None, Some(pod)) => Self::Member { pod: pod.to_owned() },
+            _ => Self::Alone,
+        }
     }
 }
 
@@ -55,6 +60,8 @@ mod tests {
             let member = Membership::Member { pod: "p".to_owned() };
             assert_eq!(membership(&[(kind, "container"), (pod, "p")]), member);
         }
+        let podmans = membership(&[("io.kubernetes.cri-o.SandboxID", "p")]);
+        assert_eq!(podmans, Membership::Member { pod: "p".to_owned() });
         assert_eq!(membership(&[]), Membership::Alone);
         assert_eq!(membership(&[("io.kubernetes.cri.container-type", "container")]), Membership::Alone);
     }

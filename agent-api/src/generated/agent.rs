@@ -2247,6 +2247,8 @@ pub struct CreateContainerRequest {
     pub init: bool,
     // @@protoc_insertion_point(field:bulkhead.agent.v1.CreateContainerRequest.seccomp)
     pub seccomp: ::protobuf::MessageField<SeccompFilter>,
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.CreateContainerRequest.shared_pids)
+    pub shared_pids: ::protobuf::MessageField<SharedPids>,
     // special fields
     // @@protoc_insertion_point(special_field:bulkhead.agent.v1.CreateContainerRequest.special_fields)
     pub special_fields: ::protobuf::SpecialFields,
@@ -2298,6 +2300,9 @@ impl ::protobuf::Message for CreateContainerRequest {
                 66 => {
                     ::protobuf::rt::read_singular_message_into_field(is, &mut self.seccomp)?;
                 },
+                74 => {
+                    ::protobuf::rt::read_singular_message_into_field(is, &mut self.shared_pids)?;
+                },
                 tag => {
                     ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
                 },
@@ -2338,6 +2343,10 @@ impl ::protobuf::Message for CreateContainerRequest {
             let len = v.compute_size();
             my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
         }
+        if let Some(v) = self.shared_pids.as_ref() {
+            let len = v.compute_size();
+            my_size += 1 + ::protobuf::rt::compute_raw_varint64_size(len) + len;
+        }
         my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
         self.special_fields.cached_size().set(my_size as u32);
         my_size
@@ -2368,6 +2377,9 @@ impl ::protobuf::Message for CreateContainerRequest {
         if let Some(v) = self.seccomp.as_ref() {
             ::protobuf::rt::write_message_field_with_cached_size(8, v, os)?;
         }
+        if let Some(v) = self.shared_pids.as_ref() {
+            ::protobuf::rt::write_message_field_with_cached_size(9, v, os)?;
+        }
         os.write_unknown_fields(self.special_fields.unknown_fields())?;
         ::std::result::Result::Ok(())
     }
@@ -2393,6 +2405,7 @@ impl ::protobuf::Message for CreateContainerRequest {
         self.files.clear();
         self.init = false;
         self.seccomp.clear();
+        self.shared_pids.clear();
         self.special_fields.clear();
     }
 
@@ -2406,6 +2419,7 @@ impl ::protobuf::Message for CreateContainerRequest {
             files: ::std::vec::Vec::new(),
             init: false,
             seccomp: ::protobuf::MessageField::none(),
+            shared_pids: ::protobuf::MessageField::none(),
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance
@@ -2723,6 +2737,96 @@ impl ::protobuf::Message for Created {
     fn default_instance() -> &'static Created {
         static instance: Created = Created {
             pid: 0,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.SharedPids)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct SharedPids {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.SharedPids.container_id)
+    pub container_id: ::std::string::String,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.SharedPids.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a SharedPids {
+    fn default() -> &'a SharedPids {
+        <SharedPids as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl SharedPids {
+    pub fn new() -> SharedPids {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for SharedPids {
+    const NAME: &'static str = "SharedPids";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                10 => {
+                    self.container_id = is.read_string()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if !self.container_id.is_empty() {
+            my_size += ::protobuf::rt::string_size(1, &self.container_id);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if !self.container_id.is_empty() {
+            os.write_string(1, &self.container_id)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> SharedPids {
+        SharedPids::new()
+    }
+
+    fn clear(&mut self) {
+        self.container_id.clear();
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static SharedPids {
+        static instance: SharedPids = SharedPids {
+            container_id: ::std::string::String::new(),
             special_fields: ::protobuf::SpecialFields::new(),
         };
         &instance

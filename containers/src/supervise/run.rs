@@ -412,6 +412,7 @@ async fn begin(
         user: config.user.clone(),
         files: config.files.iter().cloned().map(Into::into).collect(),
         init: config.init,
+        shared_pids: None,
     };
     let guest = sandbox.guest();
     let (process, streams) = match &origin {

@@ -296,11 +296,17 @@ impl Actor {
         let LaunchedProcess { pid, pidfd, exit } = process;
         let made = Process::new(pid, pidfd, self.cgroup.memory_kills(), carriage.terminal(), switches);
         self.processes.insert(exec_id.clone(), State::Made(made));
-        let mailbox = self.mailbox.clone();
+        let (mailbox, cgroup) = (self.mailbox.clone(), self.cgroup.clone());
         tokio::spawn(async move {
             // The reaper outlives every process.
             let Ok(code) = exit.await else { return };
             let at_ns = wall_clock_ns();
+            if exec_id == INIT
+                // In a PID namespace of its own, all others have ended with it.
+                && let Err(error) = cgroup.kill()
+            {
+                log::warn(error_chain::describe(&error));
+            }
             carriage.finish().await;
             let _ = mailbox.send(Command::Ended { exec_id, code, at_ns }).await;
         });

@@ -99,7 +99,7 @@ impl Containers {
         .await
     }
 
-    async fn view(&self, id: &str) -> Result<View, CallError> {
+    pub(super) async fn view(&self, id: &str) -> Result<View, CallError> {
         self.ask(id, |reply| Command::View { reply }).await
     }
 

@@ -17,6 +17,7 @@ use super::in_root::InRoot;
 use super::init;
 use super::launch::{Launched, LaunchedProcess, Starter};
 use super::rootfs::{Rootfs, RootfsError};
+use super::shared_pids::PidNamespace;
 use super::spec::{self, Additions, SpecError};
 use super::stdio::{self, Carriage, ProcessSide, Switches};
 use super::sysctls::{self, SysctlError};
@@ -55,6 +56,7 @@ pub(super) struct Bundle {
 pub(super) async fn create(
     environment: &Environment,
     request: CreateContainerRequest,
+    shared_pids: Option<PidNamespace>,
 ) -> Result<Created, Failure> {
     let id = request.container_id.clone();
     let init = request.init;
@@ -65,7 +67,8 @@ pub(super) async fn create(
     find_disks(request.rootfs.as_ref()).await?;
     let cgroup = Cgroup::create(&id).map_err(|error| failure::at(Phase::PHASE_CREATE, &error))?;
     let made = async {
-        let (bundle, confinement) = make_bundle(environment, request, cgroup.clone()).await?;
+        let (bundle, confinement) =
+            make_bundle(environment, request, cgroup.clone(), shared_pids.as_ref()).await?;
         let side = ProcessSide::make(&stdio_request, &bundle.dir).map_err(cannot_create)?;
         match environment.launcher.init(&id, &bundle.dir, init, confinement, side).await {
             Ok(launched) => Ok((bundle, launched)),
@@ -205,12 +208,14 @@ async fn make_bundle(
     environment: &Environment,
     request: CreateContainerRequest,
     cgroup: Cgroup,
+    shared_pids: Option<&PidNamespace>,
 ) -> Result<(Bundle, Confinement), Failure> {
     let dir = environment.containers_dir.join(&request.container_id);
     let state_dir = environment.launcher.state_dir.join(&request.container_id);
+    let pid_namespace = shared_pids.map(PidNamespace::path);
     // Mounts and file systems block.
     let made = spawn_blocking(move || {
-        let result = fill_bundle(&dir, &request, &cgroup);
+        let result = fill_bundle(&dir, &request, &cgroup, pid_namespace);
         if result.is_err() {
             // Not there, or logged by whoever left something in it.
             let _ = fs::remove_dir_all(&dir);
@@ -231,6 +236,7 @@ fn fill_bundle(
     dir: &Path,
     request: &CreateContainerRequest,
     cgroup: &Cgroup,
+    pid_namespace: Option<PathBuf>,
 ) -> Result<(Rootfs, Confinement), BundleError> {
     let mut spec = spec::parse(&request.spec_json)?;
     devices::restrict(cgroup, &spec)?;
@@ -242,7 +248,8 @@ fn fill_bundle(
     }
     let writable = rootfs.takes_writes();
     let cgroup = &cgroup.spec_path();
-    spec::complete(&mut spec, Additions { rootfs: rootfs.path(), writable, cgroup, mounts })?;
+    let additions = Additions { rootfs: rootfs.path(), writable, cgroup, mounts, pid_namespace };
+    spec::complete(&mut spec, additions)?;
     sysctls::set(&sysctls::take(&mut spec))?;
     complete_process(&mut spec, rootfs.path(), request)?;
     let capabilities = spec.process_mut().as_mut().and_then(spec::take_capabilities);

@@ -14,6 +14,7 @@ use super::stdio::{Attached, ProcessSide};
 use crate::descriptor::Descriptor;
 use crate::helper;
 use crate::helper::protocol::{self, AgentEnd, Answer, Confinement, Descriptors, Kind, Report, Request};
+use crate::pause;
 use crate::reaper::{ExitCode, Reaper};
 
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,8 @@ pub enum LaunchError {
     Libcontainer(String),
     #[error("{}", .0.message)]
     Program(Report),
+    #[error("cannot make a PID namespace: {0}")]
+    Pause(String),
 }
 
 /// How helpers are run and their processes collected.
@@ -70,7 +73,7 @@ impl Launcher {
     /// memory and its stack's canary. In clones of a template those are the same, as the agent's are; what it executes
     /// gets its own. It makes its first hash map later than that.
     pub fn run_ahead(&self) -> io::Result<()> {
-        let helper = self.spawn_helper()?;
+        let helper = self.spawn(helper::ARGUMENT)?;
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(helper);
         Ok(())
     }
@@ -105,6 +108,15 @@ impl Launcher {
         }
     }
 
+    /// Makes a PID namespace: its first process, which keeps it (see [`crate::pause`]).
+    pub(super) async fn pause(&self) -> Result<(Pid, OwnedFd), LaunchError> {
+        let maker = self.spawn(pause::MAKER)?;
+        match maker.answer().await? {
+            Answer::Launched { pid } => Ok(launched(pid)?),
+            Answer::Failed { message } => Err(LaunchError::Pause(message)),
+        }
+    }
+
     async fn launch(
         &self,
         container_id: &str,
@@ -133,10 +145,7 @@ impl Launcher {
 
         match agent_end.answer().await? {
             Answer::Launched { pid } => {
-                let pid =
-                    Pid::from_raw(pid).ok_or_else(|| io::Error::other("the helper named no process"))?;
-                // The helper, its parent, waits for the socket to close: the pid cannot have been reused.
-                let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+                let (pid, pidfd) = launched(pid)?;
                 let exit = self.reaper.expect(pid);
                 drop(agent_end);
                 let attached = pending.attach().await?;
@@ -158,22 +167,26 @@ impl Launcher {
         {
             return Ok(helper);
         }
-        let helper = self.spawn_helper()?;
+        let helper = self.spawn(helper::ARGUMENT)?;
         helper.send(request, descriptors)?;
         Ok(helper)
     }
 
-    fn spawn_helper(&self) -> io::Result<AgentEnd> {
+    /// Runs this binary again, as what the argument says.
+    fn spawn(&self, argument: &str) -> io::Result<AgentEnd> {
         let (agent_end, helper_end) = protocol::pair()?;
-        let child = Command::new(&self.program)
-            .arg(helper::ARGUMENT)
-            .env_clear()
-            .stdin(Stdio::from(helper_end))
-            .spawn()?;
+        let child =
+            Command::new(&self.program).arg(argument).env_clear().stdin(Stdio::from(helper_end)).spawn()?;
         // Nobody asks for its exit: the reaper collects it like an orphan's.
         drop(child);
         Ok(agent_end)
     }
+}
+
+/// The process that a helper named. The helper, its parent, waits for the socket to close: the pid cannot have been reused.
+fn launched(pid: i32) -> io::Result<(Pid, OwnedFd)> {
+    let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("the helper named no process"))?;
+    Ok((pid, pidfd_open(pid, PidfdFlags::empty())?))
 }
 
 /// The agent's side of a process's stdio while the process is being made.

@@ -18,6 +18,7 @@ mod process;
 mod processes;
 mod resources;
 mod rootfs;
+mod shared_pids;
 mod spec;
 mod stats;
 mod stdio;
@@ -42,6 +43,7 @@ pub use self::cgroup::{CgroupError, kill_all, prepare as prepare_cgroups};
 use self::create::Created;
 pub use self::devices::{DevicesError, load_usual as load_usual_devices};
 use self::launch::Launcher;
+use self::shared_pids::Pause;
 use crate::events::Events;
 use crate::streams::Streams;
 
@@ -86,19 +88,25 @@ pub enum CallError {
 pub struct Containers {
     environment: Arc<Environment>,
     mailboxes: Mailboxes,
+    pause: Pause,
 }
 
 type Mailboxes = Arc<Mutex<HashMap<String, mpsc::Sender<Command>>>>;
 
 impl Containers {
     pub fn new(environment: Environment) -> Self {
-        Self { environment: Arc::new(environment), mailboxes: Mailboxes::default() }
+        Self { environment: Arc::new(environment), mailboxes: Mailboxes::default(), pause: Pause::default() }
     }
 
     /// Makes a container; gives the pid of its first process, which waits for [`Containers::start`].
     pub async fn create(&self, request: CreateContainerRequest) -> Result<Result<u32, Failure>, CallError> {
         let (id, environment) = (request.container_id.clone(), self.environment.clone());
-        let created = self.add(id, async move { create::create(&environment, request).await }).await?;
+        let shared_pids = match request.shared_pids.as_ref() {
+            Some(shared) => Some(self.pid_namespace(&shared.container_id).await?),
+            None => None,
+        };
+        let making = async move { create::create(&environment, request, shared_pids).await };
+        let created = self.add(id, making).await?;
         // One that was made so has a process.
         Ok(created.map(Option::unwrap_or_default))
     }

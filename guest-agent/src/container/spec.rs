@@ -1,9 +1,9 @@
 //! Turns the supervisor's OCI runtime spec into the bundle libcontainer runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libcontainer::oci_spec::runtime::{
-    LinuxCapabilities, LinuxNamespaceType, Mount, Process, RootBuilder, Spec,
+    LinuxCapabilities, LinuxNamespace, LinuxNamespaceType, Mount, Process, RootBuilder, Spec,
 };
 
 use super::in_root::InRoot;
@@ -28,6 +28,8 @@ pub(super) struct Additions<'a> {
     pub writable: bool,
     pub cgroup: &'a Path,
     pub mounts: Vec<Mount>,
+    /// That of others, for the container to join.
+    pub pid_namespace: Option<PathBuf>,
 }
 
 /// Reads a spec and checks what the agent relies on.
@@ -76,6 +78,14 @@ pub(super) fn complete(spec: &mut Spec, additions: Additions<'_>) -> Result<(), 
         if let Some(resources) = linux.resources_mut() {
             // Devices of the host, and shares of its disks: the host's cgroup is what they are for.
             resources.set_block_io(None);
+        }
+        if let Some(path) = additions.pid_namespace {
+            let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+            namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Pid);
+            let mut joined = LinuxNamespace::default();
+            joined.set_typ(LinuxNamespaceType::Pid).set_path(Some(path));
+            namespaces.push(joined);
+            linux.set_namespaces(Some(namespaces));
         }
     }
     if !has_own_name(spec) {
@@ -151,8 +161,12 @@ mod tests {
     fn completed(writable: bool) -> Spec {
         let mut spec = parse(SPEC.as_bytes()).unwrap();
         let (rootfs, cgroup) = (Path::new("/rootfs"), Path::new("/bulkhead/c"));
-        complete(&mut spec, Additions { rootfs, writable, cgroup, mounts: Vec::new() }).unwrap();
+        complete(&mut spec, additions(rootfs, writable, cgroup)).unwrap();
         spec
+    }
+
+    fn additions<'a>(rootfs: &'a Path, writable: bool, cgroup: &'a Path) -> Additions<'a> {
+        Additions { rootfs, writable, cgroup, mounts: Vec::new(), pid_namespace: None }
     }
 
     #[test]
@@ -169,13 +183,27 @@ mod tests {
         let complete = |json: String| {
             let mut spec = parse(json.as_bytes()).unwrap();
             let (rootfs, cgroup) = (Path::new("/rootfs"), Path::new("/bulkhead/c"));
-            complete(&mut spec, Additions { rootfs, writable: true, cgroup, mounts: Vec::new() }).unwrap();
+            complete(&mut spec, additions(rootfs, true, cgroup)).unwrap();
             spec.hostname().clone()
         };
         let named = SPEC.replacen('{', r#"{ "hostname": "web","#, 1);
         assert_eq!(complete(named.clone()), None);
         let uts = r#"{ "type": "mount" }, { "type": "uts" }"#;
         assert_eq!(complete(named.replace(r#"{ "type": "mount" }"#, uts)).as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn a_shared_pid_namespace_takes_the_place_of_its_own() {
+        let pid = r#"{ "type": "mount" }, { "type": "pid" }"#;
+        let mut spec = parse(SPEC.replace(r#"{ "type": "mount" }"#, pid).as_bytes()).unwrap();
+        let shared = PathBuf::from("/proc/1/fd/9");
+        let (rootfs, cgroup) = (Path::new("/rootfs"), Path::new("/bulkhead/c"));
+        let additions = Additions { pid_namespace: Some(shared.clone()), ..additions(rootfs, true, cgroup) };
+        complete(&mut spec, additions).unwrap();
+        let namespaces = spec.linux().as_ref().unwrap().namespaces().clone().unwrap();
+        let of = |typ| namespaces.iter().filter(move |one| one.typ() == typ).map(LinuxNamespace::path);
+        assert_eq!(of(LinuxNamespaceType::Pid).collect::<Vec<_>>(), [&Some(shared)]);
+        assert_eq!(of(LinuxNamespaceType::Mount).count(), 1);
     }
 
     #[test]

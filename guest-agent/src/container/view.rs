@@ -45,7 +45,7 @@ impl View {
 }
 
 /// A process's descriptor is readable once it has ended (pidfd_open(2)).
-fn is_alive(pidfd: &OwnedFd) -> io::Result<bool> {
+pub(super) fn is_alive(pidfd: &OwnedFd) -> io::Result<bool> {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     Ok(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now))? == 0)
 }

@@ -43,6 +43,7 @@ async fn create(sandbox: &Sandbox, program: &str, stdio: Stdio) -> Result<(Proce
         user: String::new(),
         files: Vec::new(),
         init: false,
+        shared_pids: None,
     };
     sandbox.guest().create_container(config).await
 }

@@ -16,6 +16,7 @@ use crate::membership::Membership;
 pub(crate) use devices::BlockDevice;
 pub(crate) use mounts::Bind;
 pub(crate) use namespaces::Network;
+pub use namespaces::joined_pid;
 pub(crate) use resources::settle_resources;
 
 /// What a configuration asks for that no VM can give.
@@ -29,6 +30,15 @@ pub enum Refusal {
         "the {namespace} namespace of the host, or of another process of it, cannot be a container's in a VM"
     )]
     Namespace { namespace: &'static str },
+    #[error("the host's processes cannot be those of a VM: give the container a PID namespace of its own")]
+    HostPids,
+    #[error(
+        "the PID namespace {} cannot be a container's in a VM: only containers of one pod, which run in the same VM, share \
+         their processes", .0.display()
+    )]
+    ForeignPids(PathBuf),
+    #[error("a container in a user namespace of its own cannot share the processes of its pod")]
+    PidsInUserNamespace,
     #[error("mount {}: file system {kind:?} of the host cannot be given to a VM", destination.display())]
     MountKind { destination: PathBuf, kind: String },
     #[error("mount {}: {} is {what}, which cannot travel to a VM", destination.display(), source_path.display())]
@@ -65,11 +75,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn of(bundle: &Bundle, membership: &Membership) -> Result<Self, Refusal> {
+    /// `shares_pids`: the processes whose PID namespace it joins, if it joins one, are in the same guest.
+    pub(crate) fn of(bundle: &Bundle, membership: &Membership, shares_pids: bool) -> Result<Self, Refusal> {
         let mut spec = bundle.spec.clone();
         let in_pod = *membership != Membership::Alone;
         let mut linux = spec.linux().clone().unwrap_or_default();
-        let network = namespaces::settle(&mut linux, in_pod)?;
+        let network = namespaces::settle(&mut linux, in_pod, shares_pids)?;
         let shared_name = !namespaces::has(&linux, oci_spec::runtime::LinuxNamespaceType::Uts);
         let binds = mounts::settle(&mut spec, bundle, in_pod)?;
         let devices = devices::settle(&mut linux)?;

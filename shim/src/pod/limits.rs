@@ -20,7 +20,8 @@ pub(super) struct Limit {
 /// Those of all containers that run something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// What a pod as a whole was given, and never has less of; `None`: of a container alone.
+    /// What a pod as a whole was given, and never has less of; `None`: of a container alone, or one that keeps a pod without
+    /// saying so, as Podman's does.
     least: Option<Limit>,
     containers: BTreeMap<String, Limit>,
 }
@@ -77,8 +78,11 @@ impl Limits {
     /// Where one container is not limited, nor are all of them. A pod's processors are limited only where they were to begin
     /// with: elsewhere whoever made it sees to that.
     pub(super) fn total(&self) -> Limit {
-        let Some(least) = self.least else {
-            return self.containers.values().next().copied().unwrap_or_default();
+        let mut containers = self.containers.values();
+        let least = match (self.least, containers.next(), containers.next()) {
+            (Some(least), ..) => least,
+            (None, Some(alone), None) => return *alone,
+            (None, ..) => Limit::default(),
         };
         let quota_us = least.cpu.and_then(|least| {
             self.sum(|limit| limit.cpu.map(per_period)).map(|sum| sum.max(per_period(least)))
@@ -140,6 +144,14 @@ mod tests {
         assert_eq!(after, Limit { cpu: cpu(7000, 50_000), ..before });
         let after = before.with(&resources(r#"{"memory":{"limit":-1},"cpu":{"quota":-1}}"#));
         assert_eq!(after, Limit { memory: None, cpu: None, ..before });
+    }
+
+    #[test]
+    fn what_joins_a_container_that_seemed_alone_does_not_limit_it() {
+        let limited = limit(r#"{"memory":{"limit":64},"cpu":{"quota":5000,"period":50000,"shares":512}}"#);
+        let first = alone().with("b", Limit::default());
+        assert_eq!(first.with("a", limited).total(), Limit::default());
+        assert_eq!(alone().with("b", limited).total(), limited);
     }
 
     #[test]

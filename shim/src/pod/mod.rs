@@ -19,7 +19,7 @@ use ring::digest::{SHA256, digest};
 use rustix::system::uname;
 use sandbox::{
     ContainerConfig, Ended, FsMount, Installation, Label, NetworkConfig, NetworkNamespace, PortsError,
-    Sandbox, SandboxConfig, SeccompFilter, StateDir, Stdio, Streams, Timeline,
+    Sandbox, SandboxConfig, SeccompFilter, SharedPids, StateDir, Stdio, Streams, Timeline,
 };
 use tokio::sync::Mutex;
 
@@ -87,7 +87,7 @@ impl Pod {
     ) -> Result<Self, PodError> {
         // What cannot be is refused before there is a VM.
         let membership = Membership::of(bundle);
-        let plan = Plan::of(bundle, &membership)?;
+        let plan = Plan::of(bundle, &membership, false)?;
         let size = Size::of(bundle);
         let limits = Limits::of(&membership, &size);
         let config = SandboxConfig {
@@ -132,15 +132,18 @@ impl Pod {
     }
 
     /// Makes a container. `rootfs` is as containerd hands it over; where it is empty, the bundle says where the root is.
+    /// `shared_pids` are those of [`joined_pid`](crate::joined_pid), if they are of this pod.
     pub async fn create(
         &self,
         id: &str,
         bundle: &Bundle,
         rootfs: &[FsMount],
         stdio: Stdio,
+        shared_pids: Option<SharedPids>,
     ) -> Result<(Container, Streams), PodError> {
         let membership = Membership::of(bundle);
-        let Plan { mut spec, binds, devices, seccomp, .. } = Plan::of(bundle, &membership)?;
+        let Plan { mut spec, binds, devices, seccomp, .. } =
+            Plan::of(bundle, &membership, shared_pids.is_some())?;
         self.add_parameters(&mut spec);
         let seccomp = seccomp.map(|profile| SeccompFilter::of(&profile, &self.state)).transpose()?;
         if files::asks_docker_for_names(&spec, &binds) {
@@ -163,6 +166,7 @@ impl Pod {
                 user: String::new(),
                 files: Vec::new(),
                 init: false,
+                shared_pids,
             };
             let created = self.sandbox.guest().create_container(config).await;
             created.map_err(|error| PodError::create(error, &spec))

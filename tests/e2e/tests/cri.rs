@@ -5,8 +5,9 @@
 #![allow(clippy::expect_used)]
 
 use bulkhead_e2e::cri::messages::{
-    ContainerState, LinuxContainerConfig, LinuxContainerResources, ListContainersRequest,
-    ListPodSandboxRequest, ListPodSandboxStatsRequest, Mount, PodSandboxState, StopContainerRequest,
+    ContainerState, LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext,
+    ListContainersRequest, ListPodSandboxRequest, ListPodSandboxStatsRequest, Mount, NamespaceMode,
+    NamespaceOption, PodSandboxState, StopContainerRequest,
 };
 use bulkhead_e2e::cri::node::Node;
 use bulkhead_e2e::cri::pod::{Container, Pod, SYSCTLS};
@@ -20,9 +21,10 @@ const HANDLER_VARIABLE: &str = "BULKHEAD_CRI_HANDLER";
 type Body = fn(&Node, &Pod);
 
 /// What is asked, each of a pod of its own.
-const BODIES: [(&str, Body); 8] = [
+const BODIES: [(&str, Body); 9] = [
     ("network and volumes", containers_of_a_pod_share_its_network_and_volumes),
     ("a host of its own", a_pod_is_a_host_of_its_own),
+    ("processes", processes_are_shared_with_whom_they_are_to_be),
     ("streams", commands_run_in_containers_with_their_streams),
     ("logs and stats", logs_are_kept_and_stats_told),
     ("updates", resources_are_updated_while_running),
@@ -143,6 +145,58 @@ fn a_pod_is_a_host_of_its_own(_: &Node, pod: &Pod) {
     assert_ne!(client.sh("wget -qO- http://127.0.0.1/").code, 0);
     other.stop();
     other.remove();
+}
+
+fn processes_are_shared_with_whom_they_are_to_be(_: &Node, pod: &Pod) {
+    let with_pids = |name: &str, script: &str, pid: NamespaceMode, target: &str| {
+        let mut config = pod.container(name, script);
+        let namespaces =
+            NamespaceOption { pid: pid.into(), target_id: target.to_owned(), ..Default::default() };
+        config.linux = Some(LinuxContainerConfig {
+            security_context: Some(LinuxContainerSecurityContext { namespace_options: Some(namespaces) }),
+            ..Default::default()
+        });
+        pod.start(config)
+    };
+    let seen = |container: &Container| container.output("ps -o args");
+    let forking = |mark: u32| format!("trap 'exit 7' TERM; sleep {mark} & while :; do sleep 0.1; done");
+
+    // All of a pod.
+    let first = with_pids("first", &forking(1_000_001), NamespaceMode::Pod, "");
+    let second = with_pids("second", &forking(1_000_002), NamespaceMode::Pod, "");
+    for container in [&first, &second] {
+        let seen = seen(container);
+        assert!(seen.contains("sleep 1000001") && seen.contains("sleep 1000002"), "{seen}");
+    }
+    if pod.status().runtime_handler == "bulkhead" {
+        // What keeps the pod reaps for them, and has nothing to show; the suite's own image for it does neither.
+        assert_eq!(second.output("kill -KILL 1; cat /proc/1/cmdline").trim_end_matches('\0'), "/pause");
+        first.output("(sleep 0 &); while grep -q '^State:.Z' /proc/[0-9]*/status; do sleep 0.1; done");
+        assert_ne!(second.sh("ls /proc/1/root/").code, 0);
+    }
+    // What ends takes its own with it, and nobody else's.
+    first.stop(200);
+    assert_eq!(first.status().exit_code, 7);
+    let left = seen(&second);
+    assert!(!left.contains("sleep 1000001") && left.contains("sleep 1000002"), "{left}");
+
+    // One other container's alone.
+    let target = with_pids("target", &forking(1_000_003), NamespaceMode::Container, "");
+    let other = with_pids("other", &forking(1_000_004), NamespaceMode::Container, "");
+    let debugger = with_pids("debugger", &forking(1_000_005), NamespaceMode::Target, &target.id);
+    for container in [&target, &debugger] {
+        let seen = seen(container);
+        assert!(seen.contains("sleep 1000003") && seen.contains("sleep 1000005"), "{seen}");
+        assert!(!seen.contains("sleep 1000002") && !seen.contains("sleep 1000004"), "{seen}");
+    }
+    assert!(!seen(&other).contains("sleep 1000003"));
+    debugger.stop(200);
+    assert!(!seen(&target).contains("sleep 1000005"));
+    let again = with_pids("again", "sleep 1000000", NamespaceMode::Target, &target.id);
+    // The namespace ends with the one whose it is.
+    target.stop(200);
+    again.wait_for_exit();
+    assert_eq!(again.status().exit_code, 137);
 }
 
 fn commands_run_in_containers_with_their_streams(_: &Node, pod: &Pod) {

@@ -27,6 +27,8 @@ fn docker_run_and_its_kin() {
     );
     let host = sh("docker run --rm --runtime bulkhead --network host busybox true");
     assert!(host.code != 0 && host.stderr.contains("network"), "{}", host.stderr);
+    let host = sh("docker run --rm --runtime bulkhead --pid host busybox true");
+    assert!(host.code != 0 && host.stderr.contains("PID namespace"), "{}", host.stderr);
     assert_eq!(output("docker run --rm --runtime bulkhead --network none busybox ls /sys/class/net"), "lo");
 }
 
@@ -74,6 +76,8 @@ fn a_docker_container_lives_and_is_looked_into() {
     assert_eq!(output("docker cp -q web:/www/index.html /tmp/page; cat /tmp/page"), "page");
     assert!(output("docker stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' web").contains("MiB"));
     assert!(output("docker top web").lines().count() >= 2);
+    let beside = sh("docker run --rm --runtime bulkhead --pid container:web busybox true");
+    assert!(beside.code != 0 && beside.stderr.contains("the same VM"), "{}", beside.stderr);
     output("docker pause web && docker unpause web");
     assert_eq!(
         output(

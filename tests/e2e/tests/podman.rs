@@ -21,6 +21,31 @@ fn podman_run_and_its_kin() {
     assert_eq!(output(&podman("run --rm --network none busybox ls /sys/class/net")), "lo");
     let host = sh(&podman("run --rm --network host busybox true"));
     assert!(host.code != 0 && host.stderr.contains("network"), "{}", host.stderr);
+    let host = sh(&podman("run --rm --pid host busybox true"));
+    assert!(host.code != 0 && host.stderr.contains("PID namespace"), "{}", host.stderr);
+}
+
+#[test]
+fn the_containers_of_a_podman_pod_are_in_one_vm() {
+    podman_images();
+    output(&podman(
+        "pod create --name pod --share net,ipc,uts,pid --network none --infra-image busybox --infra-command 'sleep 1000000'",
+    ));
+    let started = |name: &str, mark: u32| {
+        let script = format!("trap 'exit 7' TERM; sleep {mark} & while :; do sleep 0.1; done");
+        output(&podman(&format!("run -d --pod pod --name {name} busybox sh -c \"{script}\"")));
+    };
+    started("first", 1_000_001);
+    started("second", 1_000_002);
+    assert_eq!(output("pgrep -c bulkhead-vmm"), "1");
+    let seen = output(&podman("exec first ps -o args"));
+    assert!(seen.starts_with("COMMAND\nsleep 1000000\n") && seen.contains("sleep 1000002"), "{seen}");
+    output(&podman("stop -t 60 first"));
+    assert_eq!(output("podman inspect -f '{{.State.ExitCode}}' first"), "7");
+    let left = output(&podman("exec second ps -o args"));
+    assert!(!left.contains("sleep 1000001") && left.contains("sleep 1000002"), "{left}");
+    output(&podman("pod rm -f -t 1 pod"));
+    assert_eq!(sh("pgrep bulkhead-vmm").code, 1);
 }
 
 #[test]

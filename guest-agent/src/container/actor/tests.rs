@@ -192,3 +192,16 @@ async fn a_stream_that_is_not_brought_has_ended() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(5), closed).await.unwrap();
 }
+
+#[tokio::test]
+async fn whoever_is_left_of_a_container_ends_with_its_first_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_mother, stream) = UnixStream::pair().unwrap();
+    let (output, _process) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let mut guest = run(dir.path(), HostEnds::stdout_alone(stream.into()), output);
+    let killed = dir.path().join("cgroup.kill");
+    assert!(!killed.exists());
+    guest.end(0);
+    guest.containers.wait("mother", String::new()).await.unwrap();
+    assert_eq!(fs::read_to_string(killed).unwrap(), "1");
+}

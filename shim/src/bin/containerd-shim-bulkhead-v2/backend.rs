@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use containerd_shim_protos::types::mount::Mount;
 use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
-use sandbox::{GuestStats, Stdio, Streams, TerminalSize};
+use sandbox::{GuestStats, SharedPids, Stdio, Streams, TerminalSize};
 use shim::Bundle;
 
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ pub(crate) trait Launch: Send + Sync {
 
 #[async_trait]
 pub(crate) trait PodBackend: Send + Sync {
-    /// What clients are told: gone when the VM is.
+    /// What clients are told of a container that is alone, or keeps the pod: gone when the VM is.
     fn pid(&self) -> u32;
 
     async fn create(&self, new: NewContainer) -> Result<(Arc<dyn ContainerBackend>, Streams), Failure>;
@@ -36,10 +36,14 @@ pub(crate) struct NewContainer {
     pub(crate) bundle: Bundle,
     pub(crate) rootfs: Vec<Mount>,
     pub(crate) stdio: Stdio,
+    pub(crate) shared_pids: Option<SharedPids>,
 }
 
 #[async_trait]
 pub(crate) trait ContainerBackend: Send + Sync {
+    /// What clients are told is its process: no other container's of the pod.
+    fn pid(&self) -> u32;
+
     fn process(&self) -> Arc<dyn ProcessBackend>;
 
     async fn start(&self) -> Result<(), Failure>;

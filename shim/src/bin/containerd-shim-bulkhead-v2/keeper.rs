@@ -67,6 +67,10 @@ impl ProcessBackend for Keeper {
 
 #[async_trait]
 impl ContainerBackend for Keeper {
+    fn pid(&self) -> u32 {
+        self.pod.pid()
+    }
+
     fn process(&self) -> Arc<dyn ProcessBackend> {
         Arc::new(self.clone())
     }

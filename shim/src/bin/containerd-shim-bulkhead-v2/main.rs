@@ -24,6 +24,7 @@ mod process;
 mod sandbox_service;
 mod serve;
 mod socket;
+mod stand_in;
 mod start;
 mod stdio;
 mod task;

@@ -1,5 +1,6 @@
 //! Tasks' pods, as the library's: sandboxes on this host.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -7,13 +8,14 @@ use async_trait::async_trait;
 use containerd_shim_protos::types::mount::Mount;
 use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
 use sandbox::{Exit, FsMount, GuestError, GuestStats, Stdio, Streams, TerminalSize, Timeline};
-use shim::{Bundle, Container, ErrorKind, Host, Pod, PodError, PodId};
+use shim::{Bundle, Container, ErrorKind, Host, Membership, Pod, PodError, PodId};
 use tokio::sync::{RwLock, watch};
 use ttrpc::Code;
 
 use crate::backend::{ContainerBackend, Launch, NewContainer, PodBackend, ProcessBackend};
 use crate::failure::Failure;
 use crate::log;
+use crate::stand_in::StandIn;
 
 /// Launches the pods of one of containerd's namespaces.
 pub(crate) struct Pods {
@@ -36,6 +38,8 @@ struct RunningPod {
 struct PodContainer {
     pod: Running,
     process: PodProcess,
+    /// Of a pod's container beside its keeper.
+    stand_in: Option<StandIn>,
     /// `None` once it is removed.
     container: RwLock<Option<Container>>,
 }
@@ -116,18 +120,23 @@ impl PodBackend for Running {
     }
 
     async fn create(&self, new: NewContainer) -> Result<(Arc<dyn ContainerBackend>, Streams), Failure> {
-        let NewContainer { id, bundle, rootfs, stdio } = new;
+        let NewContainer { id, bundle, rootfs, stdio, shared_pids } = new;
+        let stand_in = match Membership::of(&bundle) {
+            Membership::Member { .. } => Some(StandIn::in_network_of(self.0.pid).await.map_err(no_stand_in)?),
+            Membership::Alone | Membership::Sandbox => None,
+        };
         self.raise_oom_score(&bundle);
         let rootfs = rootfs.into_iter().map(mount).collect::<Result<Vec<_>, _>>()?;
         let (container, streams) = self
             .unless_stopped(async {
                 let pod = self.0.pod.read().await;
                 let pod = pod.as_ref().ok_or_else(stopped)?;
-                pod.create(&id, &bundle, &rootfs, stdio).await.map_err(failure)
+                pod.create(&id, &bundle, &rootfs, stdio, shared_pids).await.map_err(failure)
             })
             .await?;
         let process = PodProcess(container.process().clone());
-        let container = PodContainer { pod: self.clone(), process, container: RwLock::new(Some(container)) };
+        let (pod, container) = (self.clone(), RwLock::new(Some(container)));
+        let container = PodContainer { pod, process, stand_in, container };
         Ok((Arc::new(container), streams))
     }
 
@@ -146,6 +155,10 @@ impl PodBackend for Running {
 
 #[async_trait]
 impl ContainerBackend for PodContainer {
+    fn pid(&self) -> u32 {
+        self.stand_in.as_ref().map_or(self.pod.0.pid, StandIn::pid)
+    }
+
     fn process(&self) -> Arc<dyn ProcessBackend> {
         Arc::new(self.process.clone())
     }
@@ -272,6 +285,10 @@ fn failure(error: PodError) -> Failure {
         ErrorKind::Internal => Code::INTERNAL,
     };
     Failure::of(code, &error)
+}
+
+fn no_stand_in(error: io::Error) -> Failure {
+    Failure::internal(format!("cannot stand in for the container's process: {error}"))
 }
 
 fn stopped() -> Failure {

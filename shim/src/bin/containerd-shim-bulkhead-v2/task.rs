@@ -105,7 +105,8 @@ impl Task {
         drop(self.course.write().await);
         let execs = self.running_execs();
         if !execs.is_empty() {
-            // Those that share the pod's processes outlive it. What cannot be killed any more has ended.
+            // Where it shares the pod's processes, one that was just being executed may outlive it. What cannot be killed any
+            // more has ended.
             let _ = self.container.process().signal_all(SIGKILL).await;
         }
         for exec in execs {

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskIO};
 use containerd_shim_protos::types::mount::Mount;
 use protobuf::MessageField;
-use sandbox::{Streams, TerminalSize};
+use sandbox::{SharedPids, Streams, TerminalSize};
 use shim::{Bundle, Membership};
 use tokio::sync::watch;
 
@@ -121,19 +121,20 @@ impl Tasks {
         if let Some(hooks) = &hooks {
             hooks.on_creation().await?;
         }
-        let created = TaskCreate {
+        let mut created = TaskCreate {
             container_id: id.clone(),
             bundle: path.display().to_string(),
             rootfs: rootfs.clone(),
             io: MessageField::some(described(&own.stdio)),
-            pid: pod.pid(),
             ..Default::default()
         };
         let made: Result<(Arc<dyn ContainerBackend>, _), _> = match keeps {
             true => Ok((Arc::new(Keeper::of(pod.clone())), Streams::default())),
             false => {
                 let stdio = own.stdio.wanted(size);
-                pod.create(NewContainer { id: id.clone(), bundle, rootfs, stdio }).await
+                let shared_pids =
+                    shim::joined_pid(&bundle).and_then(|joined| self.shared_pids(joined, pod.pid()));
+                pod.create(NewContainer { id: id.clone(), bundle, rootfs, stdio, shared_pids }).await
             }
         };
         if let (Err(_), Some(hooks)) = (&made, &hooks) {
@@ -141,10 +142,21 @@ impl Tasks {
         }
         let (container, streams) = made?;
         own.made(container.process(), ends, streams);
+        let (pid, namespace) = (container.pid(), self.namespace.clone());
+        created.pid = pid;
         self.events.publish(&created);
-        let (pid, namespace) = (pod.pid(), self.namespace.clone());
         let new = NewTask { id, bundle: path, pid, own, container, hooks, namespace };
         Ok(Arc::new(Task::new(new, self.events.clone())))
+    }
+
+    /// Whose processes clients mean by a process they were told of. The keeper's are those that all may join.
+    fn shared_pids(&self, joined: u32, keeper: u32) -> Option<SharedPids> {
+        if joined == keeper {
+            return Some(SharedPids::Sandbox);
+        }
+        let known = self.known();
+        let task = known.tasks.values().flatten().find(|task| task.pid == joined)?;
+        Some(SharedPids::Container(task.id.clone()))
     }
 
     /// The pod a container is to be in: launched for the first, there for others.

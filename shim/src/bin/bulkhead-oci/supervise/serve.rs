@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sandbox::local_socket::LocalListener;
-use sandbox::{AsyncControl, GuestError, Process, ProcessInfo, Streams};
+use sandbox::{AsyncControl, GuestError, Process, ProcessInfo, SharedPids, Streams};
 use shim::{Bundle, Container, Pod, PodError, Signal};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
@@ -66,10 +66,20 @@ impl Machine {
         bundle: &Bundle,
         wanted: Wanted,
     ) -> Result<(Process, Streams), PodError> {
-        let (container, streams) = self.pod.create(id, bundle, &[], wanted.into()).await?;
+        let shared_pids = shim::joined_pid(bundle).and_then(|pid| self.shared_pids(pid));
+        let (container, streams) = self.pod.create(id, bundle, &[], wanted.into(), shared_pids).await?;
         let process = container.process().clone();
         self.lock().insert(id.to_owned(), Arc::new(container));
         Ok((process, streams))
+    }
+
+    /// Those of the container of this machine whose process others take this one for.
+    fn shared_pids(&self, pid: u32) -> Option<SharedPids> {
+        let all = self.root.all().ok()?;
+        let mut here = all.into_iter().filter(|container| container.pod == self.first);
+        let found =
+            here.find(|container| container.supervisor.pid == pid && container.status() != Status::Stopped)?;
+        Some(SharedPids::Container(found.id))
     }
 
     /// Waits until somebody wants the machine's end.

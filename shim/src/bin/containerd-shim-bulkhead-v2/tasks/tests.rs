@@ -8,10 +8,12 @@ use sandbox::Exit;
 use ttrpc::Code;
 
 use super::*;
-use fake::{Fake, PID, World};
+use fake::{FIRST_MEMBERS_PID, Fake, PID, World};
 
 const SIGTERM: u32 = 15;
 const SIGKILL: u32 = 9;
+
+const MEMBER: &str = r#""io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-id":"pod""#;
 
 struct Shim {
     world: Arc<World>,
@@ -33,11 +35,15 @@ impl Shim {
     }
 
     async fn create(&self, id: &str, annotations: &str) -> Result<u32, Failure> {
+        self.create_with(id, annotations, "").await
+    }
+
+    async fn create_with(&self, id: &str, annotations: &str, linux: &str) -> Result<u32, Failure> {
         let bundle = self.bundles.path().join(id);
         std::fs::create_dir_all(&bundle).unwrap();
         let config = format!(
             r#"{{"ociVersion":"1.2.0","process":{{"user":{{"uid":0,"gid":0}},"args":["sh"],"cwd":"/"}},
-            "root":{{"path":"rootfs"}},"linux":{{}},"annotations":{{{annotations}}}}}"#
+            "root":{{"path":"rootfs"}},"linux":{{{linux}}},"annotations":{{{annotations}}}}}"#
         );
         std::fs::write(bundle.join("config.json"), config).unwrap();
         self.create_in(id, bundle).await
@@ -57,11 +63,14 @@ impl Shim {
     }
 
     async fn member(&self, id: &str) -> Result<u32, Failure> {
-        self.create(
-            id,
-            r#""io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-id":"pod""#,
-        )
-        .await
+        self.create(id, MEMBER).await
+    }
+
+    /// A member that joins the PID namespace of a process.
+    async fn member_beside(&self, id: &str, pid: u32) -> Option<SharedPids> {
+        let namespaces = format!(r#""namespaces":[{{"type":"pid","path":"/proc/{pid}/ns/pid"}}]"#);
+        self.create_with(id, MEMBER, &namespaces).await.unwrap();
+        self.world.shared_pids.lock().unwrap().get(id).cloned().unwrap()
     }
 
     /// Created and started.
@@ -303,8 +312,8 @@ async fn containers_join_and_leave_a_pod() {
     shim.sandbox("pod").await.unwrap();
     let keeper = shim.tasks.get("pod").unwrap();
     keeper.start().await.unwrap();
-    for id in ["a", "b"] {
-        assert_eq!(shim.member(id).await, Ok(PID));
+    for (id, pid) in [("a", FIRST_MEMBERS_PID), ("b", FIRST_MEMBERS_PID + 1)] {
+        assert_eq!(shim.member(id).await, Ok(pid));
         shim.tasks.get(id).unwrap().start().await.unwrap();
     }
     assert_eq!(shim.world.counts(), (1, 0));
@@ -426,4 +435,15 @@ async fn a_hook_that_fails_is_the_end_of_a_creation() {
     assert!(code == Code::INTERNAL && words.contains("hook #0"), "{words}");
     assert_eq!(shim.world.counts(), (1, 1));
     assert!(shim.tasks.is_idle());
+}
+
+#[tokio::test]
+async fn the_processes_a_container_joins_are_those_of_whom_the_client_was_told() {
+    let shim = Shim::new();
+    shim.sandbox("pod").await.unwrap();
+    let (first, second) = (shim.member("first").await.unwrap(), shim.member("second").await.unwrap());
+    assert_eq!((first, second), (FIRST_MEMBERS_PID, FIRST_MEMBERS_PID + 1));
+    assert_eq!(shim.member_beside("third", PID).await, Some(SharedPids::Sandbox));
+    assert_eq!(shim.member_beside("fourth", second).await, Some(SharedPids::Container("second".to_owned())));
+    assert_eq!(shim.member_beside("fifth", 1).await, None);
 }

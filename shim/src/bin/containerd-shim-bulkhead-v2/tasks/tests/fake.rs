@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
-use sandbox::{Exit, GuestStats, Streams, TerminalSize};
-use shim::Bundle;
+use sandbox::{Exit, GuestStats, SharedPids, Streams, TerminalSize};
+use shim::{Bundle, Membership};
 use tokio::sync::watch;
 
 use crate::backend::{ContainerBackend, Launch, NewContainer, PodBackend, ProcessBackend};
 use crate::failure::Failure;
 
-/// What clients are told is the process's.
+/// What clients are told is the process of a container that is alone, or keeps a pod.
 pub(super) const PID: u32 = 4711;
+
+/// The same of a pod's containers: as many more as there were containers before.
+pub(super) const FIRST_MEMBERS_PID: u32 = 5000;
 
 /// What all of a test's fakes write to and look at.
 #[derive(Default)]
@@ -26,6 +29,8 @@ pub(super) struct World {
     pub(super) holds_disks: watch::Sender<bool>,
     /// By container id, and exec id behind a slash.
     processes: Mutex<BTreeMap<String, FakeProcess>>,
+    /// With whom containers are to share processes, by container id.
+    pub(super) shared_pids: Mutex<BTreeMap<String, Option<SharedPids>>>,
     pub(super) vm_gone: watch::Sender<bool>,
     pub(super) refuses_start: Mutex<Option<Failure>>,
 }
@@ -36,6 +41,7 @@ pub(super) struct Fake(pub(super) Arc<World>);
 struct FakeContainer {
     world: Arc<World>,
     id: String,
+    pid: u32,
 }
 
 #[derive(Clone)]
@@ -91,7 +97,13 @@ impl PodBackend for Fake {
             return Err(Failure::invalid("no such thing"));
         }
         self.0.make(new.id.clone());
-        Ok((Arc::new(FakeContainer { world: self.0.clone(), id: new.id }), Streams::default()))
+        let mut shared_pids = self.0.shared_pids.lock().unwrap();
+        let pid = match Membership::of(&new.bundle) {
+            Membership::Member { .. } => FIRST_MEMBERS_PID + u32::try_from(shared_pids.len()).unwrap(),
+            Membership::Alone | Membership::Sandbox => PID,
+        };
+        shared_pids.insert(new.id.clone(), new.shared_pids);
+        Ok((Arc::new(FakeContainer { world: self.0.clone(), id: new.id, pid }), Streams::default()))
     }
 
     async fn ended(&self) {
@@ -106,6 +118,10 @@ impl PodBackend for Fake {
 
 #[async_trait]
 impl ContainerBackend for FakeContainer {
+    fn pid(&self) -> u32 {
+        self.pid
+    }
+
     fn process(&self) -> Arc<dyn ProcessBackend> {
         Arc::new(self.world.process(&self.id))
     }
