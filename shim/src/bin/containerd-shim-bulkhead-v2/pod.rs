@@ -9,7 +9,7 @@ use containerd_shim_protos::types::mount::Mount;
 use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
 use sandbox::{Exit, FsMount, GuestError, GuestStats, Stdio, Streams, TerminalSize, Timeline};
 use shim::{Bundle, Container, ErrorKind, Host, Membership, Pod, PodError, PodId};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{RwLock, RwLockReadGuard, watch};
 use ttrpc::Code;
 
 use crate::backend::{ContainerBackend, Launch, NewContainer, PodBackend, ProcessBackend};
@@ -153,6 +153,16 @@ impl PodBackend for Running {
     }
 }
 
+impl PodContainer {
+    /// While neither is gone.
+    async fn both(&self) -> Result<(RwLockReadGuard<'_, Pod>, RwLockReadGuard<'_, Container>), Failure> {
+        let (pod, container) = (self.pod.0.pod.read().await, self.container.read().await);
+        let pod = RwLockReadGuard::try_map(pod, Option::as_ref).map_err(|_| stopped())?;
+        let container = RwLockReadGuard::try_map(container, Option::as_ref).map_err(|_| removed())?;
+        Ok((pod, container))
+    }
+}
+
 #[async_trait]
 impl ContainerBackend for PodContainer {
     fn pid(&self) -> u32 {
@@ -166,10 +176,8 @@ impl ContainerBackend for PodContainer {
     async fn start(&self) -> Result<(), Failure> {
         self.pod
             .unless_stopped(async {
-                let (pod, container) = (self.pod.0.pod.read().await, self.container.read().await);
-                let (pod, container) =
-                    (pod.as_ref().ok_or_else(stopped)?, container.as_ref().ok_or_else(removed)?);
-                pod.start(container).await.map_err(failure)?;
+                let (pod, container) = self.both().await?;
+                pod.start(&container).await.map_err(failure)?;
                 if let Err(error) = pod.forward_ports().await {
                     log::error(format_args!("the pod's ports are not forwarded: {}", shim::describe(&error)));
                 }
@@ -208,10 +216,8 @@ impl ContainerBackend for PodContainer {
     async fn update(&self, resources: LinuxResources) -> Result<(), Failure> {
         self.pod
             .unless_stopped(async {
-                let (pod, container) = (self.pod.0.pod.read().await, self.container.read().await);
-                let (pod, container) =
-                    (pod.as_ref().ok_or_else(stopped)?, container.as_ref().ok_or_else(removed)?);
-                pod.update(container, resources).await.map_err(failure)
+                let (pod, container) = self.both().await?;
+                pod.update(&container, resources).await.map_err(failure)
             })
             .await
     }
