@@ -50,7 +50,7 @@ enum Next {
 fn wait(control: &ControlSocket, running: &Running) -> std::io::Result<Next> {
     let copying = running.copying.as_ref().map(|(_, copy)| (copy.as_fd(), Next::Copied));
     let resizing = running.resizing.map(|_| (running.devices.mem.as_fd(), Next::Resized));
-    // Those before go before.
+    // In the order in which they are served.
     let first = [(running.machine.ending.as_fd(), Next::Nothing), (control.as_fd(), Next::Request)];
     let sources: Vec<_> = first.into_iter().chain(copying).chain(resizing).collect();
     let watch = |(source, _): &(_, _)| PollFd::from_borrowed_fd(*source, PollFlags::IN);

@@ -279,6 +279,11 @@ fn resources_are_updated_while_running(_: &Node, pod: &Pod) {
     assert_eq!(limits(), format!("{}\n150000 100000", 512 * MIB));
     // More than there was at first, and all of it written to.
     container.output("dd if=/dev/zero of=/dev/null bs=200M count=1");
+    // A further one for which the pod's VM was too small.
+    let mut config = pod.container("larger", "sleep 1000000");
+    let linux = config.linux.take().unwrap_or_default();
+    config.linux = Some(LinuxContainerConfig { resources: Some(resources(900, 50_000)), ..linux });
+    pod.start(config).output("dd if=/dev/zero of=/dev/null bs=700M count=1");
 }
 
 fn ports_are_forwarded(_: &Node, pod: &Pod) {

@@ -184,8 +184,10 @@ fn spec(request: CreateSandboxRequest) -> Result<Spec, SpecError> {
     if !request.netns_path.is_empty() {
         network = network.path(request.netns_path);
     }
+    // Whether it is to be the host's, each container's configuration says.
+    let pids = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid).build()?;
     let mut linux = LinuxBuilder::default()
-        .namespaces(vec![network.build()?])
+        .namespaces(vec![network.build()?, pids])
         .resources(resources(&config.resources)?)
         .build()?;
     linux.set_cgroups_path(config.cgroups_path(&request.sandbox_id));
