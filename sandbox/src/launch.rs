@@ -133,6 +133,8 @@ impl Starting<'_> {
             let start = self.source.clone_template(template)?;
             match self.begin(start).await {
                 Ok(started) => return Ok(Started { learning, ..started }),
+                // A host with too much to do says nothing of the template, and without it each start would take longer yet.
+                Err(LaunchError::TooLong { .. }) => {}
                 // Whatever was wrong with it: the next start makes another one. It may be gone already.
                 Err(_) => drop(templates.remove(&key)),
             }

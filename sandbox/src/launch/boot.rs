@@ -21,7 +21,7 @@ use crate::vmm::{self, Incoming, VmmError, VmmHandle};
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a guest that goes on from a template may take to be heard of, before it is given up for one that boots.
-const RESUME_LIMIT: Duration = Duration::from_secs(30);
+const RESUME_LIMIT: Duration = Duration::from_secs(60);
 
 /// A guest whose agent is there.
 pub(super) struct Begun {
