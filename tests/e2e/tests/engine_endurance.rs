@@ -16,7 +16,9 @@ const AT_ONCE: usize = 10;
 /// What the machine itself may use meanwhile, containerd's own growth and its database's among it, in KiB.
 const DRIFT: u64 = 64 << 10;
 
-const RUN: &str = "ctr run --runtime io.containerd.bulkhead.v2 --rm localhost/busybox:latest";
+/// On a machine with much to do the client waits longer for its containerd than the ten seconds of its own.
+const RUN: &str =
+    "ctr --connect-timeout 300s run --runtime io.containerd.bulkhead.v2 --rm localhost/busybox:latest";
 
 /// `otherwise`, unless the environment says how many.
 fn count(variable: &str, otherwise: usize) -> usize {
