@@ -61,10 +61,10 @@ pub enum LaunchError {
     Duplicate(#[source] io::Error),
     #[error("cannot keep a template")]
     TemplateFiles(#[source] io::Error),
-    #[error(
-        "no template can be made now: another one is in the making, or the state directory is not in memory (tmpfs)"
-    )]
+    #[error("no template can be made now: another one is in the making; try again when it is done")]
     TemplateBusy,
+    #[error("no template can be made: the state directory is not in memory (tmpfs), or has less than 160 MiB free")]
+    TemplateNoRoom,
     #[error("cannot serve other commands of this sandbox")]
     Broker(#[source] io::Error),
 }

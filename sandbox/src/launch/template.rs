@@ -1,6 +1,7 @@
 //! The template a sandbox goes on from: found, or made on first use.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use vmm_api::{FdIndex, Identity, Launch, Reply, Request};
 
@@ -12,12 +13,19 @@ use crate::identity;
 use crate::installation::Installation;
 use crate::memory::vm_memory;
 use crate::record::StateDir;
-use crate::templates::{self, Making, SavedFiles, Shape, Template, TemplateInfo, Templates};
+use crate::templates::{self, Attempt, Making, SavedFiles, Shape, Template, TemplateInfo, Templates};
 use crate::timeline::Timeline;
 use crate::vmm::{Vmm, VmmError};
 
-/// The template for a sandbox's machine, and its key. None where there is to be none, somebody else is making it, or it
-/// cannot be made: a sandbox boots then, and says itself what it lacks.
+/// How long a start waits for a template that another start makes. Of many first starts at once one boots, not each: that
+/// would take all of them longer.
+const MAKING_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The template for a sandbox's machine, and its key. None where there is to be none, or it cannot be made: a sandbox boots
+/// then, and says itself what it lacks.
 pub(super) async fn find_or_make(
     templates: &Templates,
     source: &Source<'_>,
@@ -31,11 +39,23 @@ pub(super) async fn find_or_make(
         timeline.mark("template found");
         return Some((key, template));
     }
-    let making = templates.make(&key, source.shape).ok()??;
-    make(making, source.installation, source.shape, source.identity).await.ok()?;
-    timeline.mark("template made");
-    let template = templates.open(&key).ok()?;
-    Some((key, template))
+    let deadline = Instant::now() + MAKING_LIMIT;
+    loop {
+        let attempt = templates.make(&key, source.shape).ok()?;
+        if let Ok(template) = templates.open(&key) {
+            timeline.mark("template awaited");
+            return Some((key, template));
+        }
+        match attempt {
+            Attempt::Ours(making) => {
+                make(making, source.installation, source.shape, source.identity).await.ok()?;
+                timeline.mark("template made");
+                return Some((key.clone(), templates.open(&key).ok()?));
+            }
+            Attempt::Theirs if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+            Attempt::Theirs | Attempt::NoRoom => return None,
+        }
+    }
 }
 
 /// Makes the template for sandboxes with so many vCPUs and such a limit of memory, in bytes, unless it is there.
@@ -51,9 +71,13 @@ pub async fn build(
     if let Ok(there) = templates.find(&key) {
         return Ok(there);
     }
-    let making = templates.make(&key, shape).map_err(LaunchError::TemplateFiles)?;
+    let making = match templates.make(&key, shape).map_err(LaunchError::TemplateFiles)? {
+        Attempt::Ours(making) => making,
+        Attempt::Theirs => return Err(LaunchError::TemplateBusy),
+        Attempt::NoRoom => return Err(LaunchError::TemplateNoRoom),
+    };
     let identity = identity::free(&state.identities()?);
-    make(making.ok_or(LaunchError::TemplateBusy)?, installation, shape, identity).await?;
+    make(making, installation, shape, identity).await?;
     templates.find(&key).map_err(|error| LaunchError::TemplateFiles(std::io::Error::other(error)))
 }
 

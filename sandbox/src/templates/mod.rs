@@ -94,6 +94,15 @@ pub(crate) struct SavedFiles {
     pub(crate) memory: File,
 }
 
+/// Whether there is a template to be made.
+pub(crate) enum Attempt {
+    Ours(Making),
+    /// Somebody else makes one right now, this one or another.
+    Theirs,
+    /// There is no memory to put it.
+    NoRoom,
+}
+
 /// A template in the making: the lock on all, and a directory that goes with this value unless it is finished.
 pub(crate) struct Making {
     _lock: File,
@@ -151,24 +160,24 @@ impl Templates {
         Ok(Template { files, working_set: WorkingSet::of(&directory) })
     }
 
-    /// Begins one; none if somebody else makes one right now, or where there is no memory to put it.
-    pub(crate) fn make(&self, key: &str, shape: Shape) -> io::Result<Option<Making>> {
+    /// Begins one.
+    pub(crate) fn make(&self, key: &str, shape: Shape) -> io::Result<Attempt> {
         DirBuilder::new().mode(0o700).recursive(true).create(&self.directory)?;
         let lock = File::open(&self.directory)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(Errno::WOULDBLOCK) => return Ok(Attempt::Theirs),
             locked => locked?,
         }
         let free = fstatvfs(&lock)?;
         if !is_memory(&lock)? || free.f_bavail.saturating_mul(free.f_frsize) < ROOM {
-            return Ok(None);
+            return Ok(Attempt::NoRoom);
         }
         self.tidy()?;
         let directory = tempfile::Builder::new().prefix(MAKING).tempdir_in(&self.directory)?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let Shape { vcpus, memory } = shape;
         let info = TemplateInfo { key: key.to_owned(), vcpus, memory, size: 0, created };
-        Ok(Some(Making { _lock: lock, directory, destination: self.directory.join(key), info }))
+        Ok(Attempt::Ours(Making { _lock: lock, directory, destination: self.directory.join(key), info }))
     }
 
     /// Removes what dead makers left, and the oldest for a new one to have room.
@@ -240,8 +249,15 @@ mod tests {
         (directory, Templates::of(&state))
     }
 
+    fn begin(templates: &Templates, key: &str) -> Making {
+        match templates.make(key, SHAPE).unwrap() {
+            Attempt::Ours(making) => making,
+            _ => panic!("nobody else makes one, and there is room"),
+        }
+    }
+
     fn make(templates: &Templates, key: &str) {
-        let making = templates.make(key, SHAPE).unwrap().unwrap();
+        let making = begin(templates, key);
         drop(making.files().unwrap());
         making.finish().unwrap();
     }
@@ -250,10 +266,10 @@ mod tests {
     fn a_template_is_there_once_it_is_finished() {
         let (_directory, templates) = templates();
         assert_eq!(templates.list().unwrap(), []);
-        let making = templates.make("abc1", SHAPE).unwrap().unwrap();
+        let making = begin(&templates, "abc1");
         making.files().unwrap();
         assert!(templates.open("abc1").is_err());
-        assert!(templates.make("abc2", SHAPE).unwrap().is_none(), "one at a time");
+        assert!(matches!(templates.make("abc2", SHAPE).unwrap(), Attempt::Theirs), "one at a time");
         making.finish().unwrap();
         assert!(templates.open("abc1").is_ok());
         make(&templates, "abc2");
@@ -282,7 +298,7 @@ mod tests {
     #[test]
     fn one_that_is_not_finished_leaves_nothing() {
         let (_directory, templates) = templates();
-        let making = templates.make("abc", SHAPE).unwrap().unwrap();
+        let making = begin(&templates, "abc");
         making.files().unwrap();
         drop(making);
         assert_eq!(fs::read_dir(&templates.directory).unwrap().count(), 0);

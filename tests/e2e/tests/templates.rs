@@ -58,10 +58,11 @@ fn the_first_start_makes_a_template_and_those_after_it_use_it() {
 #[test]
 fn first_starts_at_once_make_one_template() {
     remove_all();
-    let runs = "for i in 1 2 3; do bulkhead run --rm $BUSYBOX echo $i & done; wait";
-    let mut lines: Vec<_> = output(runs).lines().map(str::to_owned).collect();
-    lines.sort();
-    assert_eq!(lines, ["1", "2", "3"]);
+    let runs = "for i in 1 2 3; do bulkhead run --rm --timing $BUSYBOX echo run$i 2>&1 & done; wait";
+    let told = output(runs);
+    let count = |what: &str| told.matches(what).count();
+    assert_eq!((count("run1"), count("run2"), count("run3")), (1, 1, 1), "{told}");
+    assert_eq!((count("template made"), count("template awaited")), (1, 2), "{told}");
     assert_eq!(keys().len(), 1);
 }
 
