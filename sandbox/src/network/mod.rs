@@ -124,7 +124,8 @@ impl Network {
         // Refused where there is one: a template's, or one that was used before. So a device stays when its interface goes,
         // and the order of the guest's devices never changes.
         let _ = vmm.call(Request::AddPlace(place), Vec::new()).await;
-        let vhost = vhost(self.queues);
+        // What is limited the VMM carries itself.
+        let vhost = if self.rates == NetworkRates::default() { vhost(self.queues) } else { Vec::new() };
         let further = (self.queues..).map(FdIndex);
         let net = Net {
             name: device_name(device),

@@ -18,20 +18,26 @@ pub struct Daemon {
     log: String,
 }
 
-/// The versions of containerd in the lab: Debian's, and the next.
+/// The versions of containerd in the lab: Debian's, the one before (1.6) and the one after (2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Containerd {
+    Previous,
     Debians,
     Next,
 }
 
 impl Containerd {
-    /// Its command-line client.
-    pub fn ctr(self) -> &'static str {
+    fn directory(self) -> &'static str {
         match self {
-            Self::Debians => "/usr/bin/ctr",
-            Self::Next => "/opt/containerd-2/bin/ctr",
+            Self::Previous => "/opt/containerd-1.6/bin",
+            Self::Debians => "/usr/bin",
+            Self::Next => "/opt/containerd-2/bin",
         }
+    }
+
+    /// Its command-line client.
+    pub fn ctr(self) -> String {
+        format!("{}/ctr", self.directory())
     }
 
     /// Starts it with `configuration` (TOML) beside its defaults, and imports the image `localhost/busybox:latest`.
@@ -45,11 +51,8 @@ impl Containerd {
 
     /// Starts it as it was before it ended.
     pub fn start_again(self) -> Daemon {
-        let program = match self {
-            Self::Debians => "/usr/bin/containerd",
-            Self::Next => "/opt/containerd-2/bin/containerd",
-        };
-        Daemon::start("containerd", program, &format!("{} version", self.ctr()))
+        let program = format!("{}/containerd", self.directory());
+        Daemon::start("containerd", &program, &format!("{} version", self.ctr()))
     }
 
     /// Imports the test image `tag` as `localhost/TAG:latest`.

@@ -1,10 +1,10 @@
-//! Bulkhead as containerd's runtime, through its own client: with Debian's containerd and with the next one.
+//! Bulkhead as containerd's runtime, through its own client: with Debian's containerd, the one before and the one after.
 
 use bulkhead_e2e::engines::Containerd;
 use bulkhead_e2e::machine::{assert_unchanged, snapshot};
 use bulkhead_e2e::shell::{background, output, sh};
 
-const BOTH: [Containerd; 2] = [Containerd::Debians, Containerd::Next];
+const ALL: [Containerd; 3] = [Containerd::Previous, Containerd::Debians, Containerd::Next];
 
 /// What each script begins with: `run` with our runtime, and `$ctr` for the rest.
 fn prelude(containerd: Containerd) -> String {
@@ -16,7 +16,7 @@ fn prelude(containerd: Containerd) -> String {
 
 /// Runs a test's body with each containerd; all that it leaves is told.
 fn with_each(body: impl Fn(&dyn Fn(&str) -> String)) {
-    for containerd in BOTH {
+    for containerd in ALL {
         let daemon = containerd.start("");
         let script = |text: &str| prelude(containerd) + text;
         // The first start makes the template, which stays.

@@ -18,6 +18,18 @@ const BLOCKFILE: Snapshotter = Snapshotter {
         recreate_scratch = true"#,
 };
 
+/// The least that mkfs.xfs(8) makes.
+const BLOCKFILE_OF_XFS: Snapshotter = Snapshotter {
+    of: &[Containerd::Debians],
+    prepare: "truncate -s 300M /var/lib/empty.xfs; mkfs.xfs -q /var/lib/empty.xfs",
+    configuration: r#"
+        scratch_file = "/var/lib/empty.xfs"
+        fs_type = "xfs"
+        mount_options = ["nouuid"]
+        recreate_scratch = true"#,
+    ..BLOCKFILE
+};
+
 /// Snapshots of a thin pool.
 const DEVMAPPER: Snapshotter = Snapshotter {
     name: "devmapper",
@@ -146,6 +158,7 @@ fn a_snapshot_in_an_image_file_is_mounted_by_the_guest_alone() {
 #[test]
 fn an_image_file_has_what_a_container_wrote() {
     what_was_written_is_there_when_it_runs_again(&BLOCKFILE);
+    what_was_written_is_there_when_it_runs_again(&BLOCKFILE_OF_XFS);
 }
 
 #[test]

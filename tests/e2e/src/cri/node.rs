@@ -73,7 +73,7 @@ impl Node {
         std::fs::create_dir_all("/etc/cni/net.d").expect("/etc/cni/net.d");
         std::fs::write("/etc/cni/net.d/10-pods.conflist", NETWORK).expect("a network");
         let daemon = containerd.start(match containerd {
-            Containerd::Debians => VERSION_2,
+            Containerd::Previous | Containerd::Debians => VERSION_2,
             Containerd::Next => VERSION_3,
         });
         for tag in IMAGES {
