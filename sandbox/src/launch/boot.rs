@@ -18,7 +18,7 @@ use crate::timeline::Timeline;
 use crate::vmm::{self, Incoming, VmmError, VmmHandle};
 
 /// How long a guest may take to boot, or its agent to adopt. Slow machines need a tenth of it.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
+pub(super) const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a guest that goes on from a template may take to be heard of, before it is given up for one that boots.
 const RESUME_LIMIT: Duration = Duration::from_secs(60);

@@ -63,7 +63,9 @@ pub enum LaunchError {
     TemplateFiles(#[source] io::Error),
     #[error("no template can be made now: another one is in the making; try again when it is done")]
     TemplateBusy,
-    #[error("no template can be made: the state directory is not in memory (tmpfs), or has less than 160 MiB free")]
+    #[error(
+        "no template can be made: the state directory is not in memory (tmpfs), or has less than 160 MiB free"
+    )]
     TemplateNoRoom,
     #[error("cannot serve other commands of this sandbox")]
     Broker(#[source] io::Error),

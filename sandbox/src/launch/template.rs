@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vmm_api::{FdIndex, Identity, Launch, Reply, Request};
 
-use super::boot::{adopt, boot};
+use super::boot::{BOOT_LIMIT, adopt, boot};
 use super::error::{LaunchError, LaunchPhase, agent_failed, failed};
 use super::source::{Source, Start, machine};
 use crate::disks::Descriptors;
@@ -17,12 +17,9 @@ use crate::templates::{self, Attempt, Making, SavedFiles, Shape, Template, Templ
 use crate::timeline::Timeline;
 use crate::vmm::{Vmm, VmmError};
 
-/// How long a start waits for a template that another start makes. Of many first starts at once one boots, not each: that
-/// would take all of them longer.
-const MAKING_LIMIT: Duration = Duration::from_secs(60);
-
-/// How often it looks.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often a start looks whether a template is done that another start makes. It waits as long as that one's boot may take:
+/// of many first starts at once one boots, not each, which would take all of them longer.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The template for a sandbox's machine, and its key. None where there is to be none, or it cannot be made: a sandbox boots
 /// then, and says itself what it lacks.
@@ -39,7 +36,7 @@ pub(super) async fn find_or_make(
         timeline.mark("template found");
         return Some((key, template));
     }
-    let deadline = Instant::now() + MAKING_LIMIT;
+    let deadline = Instant::now() + BOOT_LIMIT;
     loop {
         let attempt = templates.make(&key, source.shape).ok()?;
         if let Ok(template) = templates.open(&key) {
