@@ -349,6 +349,18 @@ async fn a_pods_keeper_ends_as_the_process_would_whose_place_it_has() {
 }
 
 #[tokio::test]
+async fn one_whose_end_is_not_told_yet_takes_a_signal() {
+    let shim = Shim::new();
+    let task = shim.run("c").await;
+    shim.world.holds_disks.send_replace(true);
+    shim.world.vm_gone.send_replace(true);
+    task.kill("", SIGKILL, true).await.unwrap();
+    shim.world.holds_disks.send_replace(false);
+    assert_eq!(task.own.stopped().await.code, 137);
+    assert_eq!(refused(task.kill("", SIGKILL, true).await).0, Code::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn when_the_vm_dies_each_task_has_exited_once() {
     let shim = Shim::new();
     shim.sandbox("pod").await.unwrap();
