@@ -4,15 +4,18 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use rustix::fs::statvfs;
 
-use super::Refusal;
+use super::{Refusal, namespaces};
 use crate::bundle::Bundle;
 
 /// File systems that have no source outside the kernel that mounts them.
 const OF_THE_KERNEL: [&str; 10] =
     ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "ramfs", "tracefs", "debugfs"];
+
+/// A guest's own view of its kernel.
+const SYSFS: &str = "/sys";
 
 /// Memory shared among processes, which no other machine has a part in.
 const SHARED_MEMORY: &str = "/dev/shm";
@@ -30,6 +33,8 @@ pub(crate) struct Bind {
 /// Makes of a spec's mounts what the guest can do; gives those that need files of the host.
 pub(super) fn settle(spec: &mut Spec, bundle: &Bundle, in_pod: bool) -> Result<Vec<Bind>, Refusal> {
     let mut binds = Vec::new();
+    let in_user_namespace =
+        spec.linux().as_ref().is_some_and(|linux| namespaces::has(linux, LinuxNamespaceType::User));
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     for (index, mount) in mounts.iter_mut().enumerate() {
         let options = mount.options().clone().unwrap_or_default();
@@ -40,6 +45,9 @@ pub(super) fn settle(spec: &mut Spec, bundle: &Bundle, in_pod: bool) -> Result<V
             let kind = mount.typ().clone().unwrap_or_default();
             if !OF_THE_KERNEL.contains(&kind.as_str()) {
                 return Err(Refusal::MountKind { destination, kind });
+            }
+            if kind == "sysfs" && in_user_namespace {
+                show_sysfs(mount, &options);
             }
             continue;
         }
@@ -54,6 +62,15 @@ pub(super) fn settle(spec: &mut Spec, bundle: &Bundle, in_pod: bool) -> Result<V
     }
     spec.set_mounts(Some(mounts));
     Ok(binds)
+}
+
+/// One of its own is for a user namespace that has a network namespace (Linux fs/sysfs/mount.c), and the guest has one
+/// network. All that is mounted below comes with it, or nothing would (mount_namespaces(7)).
+fn show_sysfs(mount: &mut Mount, options: &[String]) {
+    let shown = options.iter().map(|option| if option == "ro" { "rro" } else { option }.to_owned());
+    mount.set_options(Some(["rbind".to_owned()].into_iter().chain(shown).collect()));
+    mount.set_typ(Some("bind".to_owned()));
+    mount.set_source(Some(SYSFS.into()));
 }
 
 /// What is mounted there on the host is only looked at for its size.
@@ -116,6 +133,26 @@ mod tests {
         let (binds, _) = settled(mounts, directory.path(), false).unwrap();
         let source = directory.path().join("hosts");
         assert_eq!(binds, [Bind { index: 1, source, read_only: true, recursive: true }]);
+    }
+
+    #[test]
+    fn a_user_namespace_is_shown_the_guests_sysfs() {
+        let sysfs = r#"{"destination":"/sys","type":"sysfs","source":"sysfs","options":["nosuid","ro"]}"#;
+        let kind_and_options = |namespaces: &str| {
+            let spec = format!(
+                r#"{{"ociVersion":"1.2.0","mounts":[{sysfs}],"linux":{{"namespaces":[{namespaces}]}}}}"#
+            );
+            let mut spec: Spec = serde_json::from_str(&spec).unwrap();
+            let bundle = Bundle { path: "/".into(), spec: spec.clone() };
+            assert_eq!(settle(&mut spec, &bundle, false).unwrap(), []);
+            let mount = spec.mounts().iter().flatten().next().unwrap().clone();
+            (mount.typ().clone().unwrap(), mount.options().clone().unwrap())
+        };
+        let of = |kind: &str, options: &[&str]| {
+            (kind.to_owned(), options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(kind_and_options(r#"{"type":"pid"}"#), of("sysfs", &["nosuid", "ro"]));
+        assert_eq!(kind_and_options(r#"{"type":"user"}"#), of("bind", &["rbind", "nosuid", "rro"]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod container;
 mod error;
 mod files;
 mod limits;
+mod parameters;
 mod resize;
 mod root;
 
@@ -14,7 +15,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use oci_spec::runtime::Spec;
 use ring::digest::{SHA256, digest};
 use rustix::system::uname;
 use sandbox::{
@@ -59,7 +59,7 @@ pub struct Pod {
     /// Whether others look for its ports in the host's network namespace, and do not find them yet.
     lacks_ports: AtomicBool,
     limits: Mutex<Limits>,
-    /// Kernel parameters that the pod's first container asks for, which does not run, in namespaces that all share with it.
+    /// Kernel parameters, of namespaces that all containers share.
     parameters: HashMap<String, String>,
 }
 
@@ -117,12 +117,7 @@ impl Pod {
             relays_names: AtomicBool::new(false),
             lacks_ports: AtomicBool::new(membership != Membership::Alone),
             limits: Mutex::new(limits),
-            parameters: plan
-                .spec
-                .linux()
-                .as_ref()
-                .and_then(|linux| linux.sysctl().clone())
-                .unwrap_or_default(),
+            parameters: parameters::of_pod(&plan.spec),
         })
     }
 
@@ -144,7 +139,7 @@ impl Pod {
         let membership = Membership::of(bundle);
         let Plan { mut spec, binds, devices, seccomp, .. } =
             Plan::of(bundle, &membership, shared_pids.is_some())?;
-        self.add_parameters(&mut spec);
+        parameters::add(&self.parameters, &mut spec);
         let seccomp = seccomp.map(|profile| SeccompFilter::of(&profile, &self.state)).transpose()?;
         if files::asks_docker_for_names(&spec, &binds) {
             self.relays_names.store(true, Ordering::Relaxed);
@@ -183,14 +178,6 @@ impl Pod {
                 Err(error)
             }
         }
-    }
-
-    /// Those of the pod's that the container says nothing of.
-    fn add_parameters(&self, spec: &mut Spec) {
-        let Some(linux) = spec.linux_mut() else { return };
-        let mut parameters = self.parameters.clone();
-        parameters.extend(linux.sysctl().clone().unwrap_or_default());
-        linux.set_sysctl(Some(parameters));
     }
 
     /// Starts a container's process. The pod's network is what its namespace has by now.

@@ -10,9 +10,11 @@ use std::path::PathBuf;
 
 use containerd_shim_protos::bootstrap_api::BootstrapParams;
 use protobuf::Message;
+use protobuf::well_known_types::any::Any;
 use serde::Serialize;
 
 use crate::arguments::Arguments;
+use crate::shim_cgroup;
 
 /// Set by containerd from 1.7 on; to 2 by all of them.
 pub(crate) const MAX_VERSION_VARIABLE: &str = "MAX_SHIM_VERSION";
@@ -38,6 +40,8 @@ pub(crate) struct Request {
     pub(crate) socket_directory: Option<PathBuf>,
     /// Where events are taken.
     pub(crate) ttrpc_address: Option<String>,
+    /// Which cgroup the shim is wanted in.
+    pub(crate) shim_cgroup: Option<PathBuf>,
 }
 
 /// In the order of containerd's own shims, whose answers are JSON that no protobuf parser takes for a message.
@@ -53,8 +57,10 @@ impl Request {
         match BootstrapParams::parse_from_bytes(stdin) {
             // Options are an Any, whose first two fields can look the same.
             Ok(params) if params.instance_id == arguments.id && params.namespace == arguments.namespace => {
+                let mut options = params.extensions.iter().filter_map(|extension| extension.value.as_ref());
                 Self {
                     dialect: Dialect::Json { version: 3 },
+                    shim_cgroup: options.find_map(shim_cgroup::named),
                     socket_directory: params.socket_dir.filter(|path| !path.is_empty()).map(PathBuf::from),
                     ttrpc_address: Some(params.containerd_ttrpc_address).filter(|path| !path.is_empty()),
                 }
@@ -64,7 +70,9 @@ impl Request {
                     Some(_) => Dialect::Json { version: 2 },
                     None => Dialect::PlainAddress,
                 };
-                Self { dialect, socket_directory: None, ttrpc_address: None }
+                let options = Any::parse_from_bytes(stdin).ok();
+                let shim_cgroup = options.as_ref().and_then(shim_cgroup::named);
+                Self { dialect, socket_directory: None, ttrpc_address: None, shim_cgroup }
             }
         }
     }
@@ -81,10 +89,10 @@ impl Dialect {
 
 #[cfg(test)]
 mod tests {
-    use containerd_shim_protos::bootstrap_api::BootstrapResult;
-    use protobuf::well_known_types::any::Any;
+    use containerd_shim_protos::bootstrap_api::{BootstrapResult, Extension};
 
     use super::*;
+    use crate::fields::message;
 
     const ADDRESS: &str =
         "unix:///run/containerd/s/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -120,6 +128,23 @@ mod tests {
         };
         let request = Request::parse(&options.write_to_bytes().unwrap(), &arguments(), Some("2"));
         assert_eq!(request.dialect, Dialect::Json { version: 2 });
+    }
+
+    #[test]
+    fn a_cgroup_for_the_shim_is_among_options() {
+        let value = message(|out| out.write_string(3, "/containerd/shim"));
+        let options = Any { type_url: "containerd.runc.v1.Options".to_owned(), value, ..Default::default() };
+        let extension = Extension { value: Some(options.clone()).into(), ..Default::default() };
+        let params = BootstrapParams {
+            instance_id: "c1".to_owned(),
+            namespace: "default".to_owned(),
+            extensions: vec![extension],
+            ..Default::default()
+        };
+        for stdin in [options.write_to_bytes().unwrap(), params.write_to_bytes().unwrap()] {
+            let request = Request::parse(&stdin, &arguments(), Some("2"));
+            assert_eq!(request.shim_cgroup, Some(PathBuf::from("/containerd/shim")));
+        }
     }
 
     #[test]

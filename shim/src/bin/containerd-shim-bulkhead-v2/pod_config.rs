@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use protobuf::rt::skip_field_for_tag;
-use protobuf::{CodedInputStream, Error};
+use protobuf::Error;
+
+use crate::fields::each_field;
 
 /// As containerd calls the type.
 pub(crate) const TYPE: &str = "runtime.v1.PodSandboxConfig";
@@ -101,35 +102,10 @@ fn entry(message: &[u8]) -> Result<(String, String), Error> {
     Ok(entry)
 }
 
-/// Shows `take` each field of a message with its number; what it does not read is left out.
-fn each_field(
-    message: &[u8],
-    mut take: impl FnMut(u32, &mut CodedInputStream<'_>) -> Result<bool, Error>,
-) -> Result<(), Error> {
-    let mut input = CodedInputStream::from_bytes(message);
-    while let Some(tag) = input.read_raw_tag_or_eof()? {
-        // A tag is a field's number and three bits of its kind (Protocol Buffers, Encoding).
-        if !take(tag >> 3, &mut input)? {
-            skip_field_for_tag(tag, &mut input)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use protobuf::CodedOutputStream;
-
     use super::*;
-
-    fn message(write: impl FnOnce(&mut CodedOutputStream<'_>) -> Result<(), Error>) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut output = CodedOutputStream::vec(&mut bytes);
-        write(&mut output).unwrap();
-        output.flush().unwrap();
-        drop(output);
-        bytes
-    }
+    use crate::fields::message;
 
     fn pod(cgroup_parent: &str) -> Vec<u8> {
         let sysctl = message(|out| {

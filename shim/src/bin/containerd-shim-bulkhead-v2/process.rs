@@ -7,6 +7,7 @@ use containerd_shim_protos::types::task::Status;
 use sandbox::{Exit, Streams, TerminalSize};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use ttrpc::Code;
 
 use crate::backend::ProcessBackend;
 use crate::failure::Failure;
@@ -155,7 +156,8 @@ impl Process {
         };
         let sent = if all { backend.signal_all(signal).await } else { backend.signal(signal).await };
         match sent {
-            Err(failure) if failure.code == ttrpc::Code::NOT_FOUND => return Err(finished()),
+            // It has ended, alone or with its VM, which is about to be told: until then it takes a signal, as a zombie does.
+            Err(failure) if matches!(failure.code, Code::NOT_FOUND | Code::UNAVAILABLE) => return Ok(()),
             sent => sent?,
         }
         if signal == SIGKILL {

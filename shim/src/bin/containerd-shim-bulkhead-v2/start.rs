@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::TTRPC_ADDRESS_VARIABLE;
 use crate::arguments::Arguments;
 use crate::bootstrap::{MAX_REQUEST, MAX_VERSION_VARIABLE, Request};
+use crate::shim_cgroup::{ShimCgroup, ShimCgroupError};
 use crate::socket::{self, ADDRESS_FILE, Claimed, SocketError};
 
 /// Which annotations say whose shim a container's is, the first that is there.
@@ -34,6 +35,8 @@ pub(crate) enum StartError {
     Bundle { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Socket(#[from] SocketError),
+    #[error(transparent)]
+    ShimCgroup(#[from] ShimCgroupError),
     #[error("cannot start a shim")]
     Spawn(#[source] io::Error),
     #[error("cannot answer")]
@@ -50,13 +53,12 @@ pub(crate) fn start(arguments: &Arguments) -> Result<(), StartError> {
     let group = group(&bundle).unwrap_or_else(|| arguments.id.clone());
     let path = socket::path(request.socket_directory.as_deref(), arguments, &group);
     let address = socket::address(&path);
-    if let Claimed::New(listener) = socket::claim(&path)? {
-        let served = spawn(arguments, &bundle, listener, request.ttrpc_address.as_deref());
-        if let Err(error) = served {
-            // Nobody will ever listen there.
-            let _ = fs::remove_file(&path);
-            return Err(StartError::Spawn(error));
-        }
+    if let Claimed::New(listener) = socket::claim(&path)?
+        && let Err(error) = spawn(arguments, &bundle, listener, &request)
+    {
+        // Nobody will ever listen there.
+        let _ = fs::remove_file(&path);
+        return Err(error);
     }
     let unusable = |source| StartError::Bundle { path: bundle.clone(), source };
     fs::write(bundle.join(ADDRESS_FILE), &address).map_err(unusable)?;
@@ -65,14 +67,32 @@ pub(crate) fn start(arguments: &Arguments) -> Result<(), StartError> {
     stdout.write_all(answer.as_bytes()).and_then(|()| stdout.flush()).map_err(StartError::Answer)
 }
 
-/// The serving shim: the socket is its standard input, and the bundle's `log` takes what it has to say.
+/// The serving shim, which is where it belongs before anybody asks anything of it.
 fn spawn(
     arguments: &Arguments,
     bundle: &Path,
     listener: UnixListener,
+    request: &Request,
+) -> Result<(), StartError> {
+    let cgroup = request.shim_cgroup.clone().map(ShimCgroup::open).transpose()?;
+    let mut command = serving(arguments, bundle, listener, request.ttrpc_address.as_deref())?;
+    let mut child = command.spawn().map_err(StartError::Spawn)?;
+    if let Err(error) = cgroup.map_or(Ok(()), |cgroup| cgroup.take_in(child.id())) {
+        // It has begun nothing.
+        let _ = child.kill();
+        return Err(error.into());
+    }
+    fs::write(bundle.join(PID_FILE), child.id().to_string()).map_err(StartError::Spawn)
+}
+
+/// The socket is its standard input, and the bundle's `log` takes what it has to say.
+fn serving(
+    arguments: &Arguments,
+    bundle: &Path,
+    listener: UnixListener,
     ttrpc_address: Option<&str>,
-) -> io::Result<()> {
-    let mut command = Command::new(std::env::current_exe()?);
+) -> Result<Command, StartError> {
+    let mut command = Command::new(std::env::current_exe().map_err(StartError::Spawn)?);
     command
         .args(["-namespace", &arguments.namespace, "-id", &arguments.id, "-address", &arguments.address])
         .arg("-publish-binary")
@@ -87,8 +107,7 @@ fn spawn(
     if let Some(address) = ttrpc_address {
         command.env(TTRPC_ADDRESS_VARIABLE, address);
     }
-    let child = command.spawn()?;
-    fs::write(bundle.join(PID_FILE), child.id().to_string())
+    Ok(command)
 }
 
 /// The FIFO containerd reads a shim's log from, if it made one. Opened for reading, too, it outlives a restart of containerd;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use containerd_shim_protos::events::task::{
@@ -45,6 +45,8 @@ pub(crate) struct Task {
     namespace: String,
     events: Events,
     execs: Mutex<BTreeMap<String, Exec>>,
+    /// How many were executed in the guest, or were to be.
+    executed: AtomicU64,
     /// Written while the container is started or ends, read while something is executed in it: of both, the start is told
     /// first and the end after it.
     course: tokio::sync::RwLock<()>,
@@ -88,6 +90,7 @@ impl Task {
             namespace,
             events,
             execs: Mutex::default(),
+            executed: AtomicU64::new(0),
             course: tokio::sync::RwLock::new(()),
             freezing: AtomicU8::new(THAWED),
             ending: AtomicBool::new(false),
@@ -205,7 +208,10 @@ impl Task {
         let (size, hold_stdin) = process.beginnings();
         let owner = Owner { namespace: &self.namespace, id: exec_id };
         let ends = process.stdio.open(owner, hold_stdin).await?;
-        let (backend, streams) = self.container.exec(exec_id, spec, process.stdio.wanted(size)).await?;
+        // A client may take the id of one it has deleted, whose end the guest still knows.
+        let number = self.executed.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{exec_id}.{number}");
+        let (backend, streams) = self.container.exec(&id, spec, process.stdio.wanted(size)).await?;
         process.made(backend, ends, streams);
         Ok(())
     }

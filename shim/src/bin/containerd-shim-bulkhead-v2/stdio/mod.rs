@@ -121,7 +121,10 @@ impl Stdio {
             }
             stdout => {
                 ends.stdout = stdout.map(Output::open).transpose()?;
-                ends.stderr = Target::parse(&self.stderr)?.map(Output::open).transpose()?;
+                // Beside a terminal, containerd's clients name one that they do not make.
+                if !self.terminal {
+                    ends.stderr = Target::parse(&self.stderr)?.map(Output::open).transpose()?;
+                }
             }
         }
         if self.terminal {

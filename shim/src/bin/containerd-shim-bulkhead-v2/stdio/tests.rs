@@ -78,6 +78,16 @@ fn the_guest_is_asked_for_what_there_is() {
 }
 
 #[tokio::test]
+async fn beside_a_terminal_no_stderr_is_looked_for() {
+    let fifos = Fifos::new();
+    std::fs::remove_file(fifos.path("stderr")).unwrap();
+    let ends = Stdio { terminal: true, ..fifos.stdio() }.open(OWNER, true).await.unwrap();
+    assert!(ends.stdout.is_some() && ends.stderr.is_none());
+    let error = fifos.stdio().open(OWNER, true).await.unwrap_err();
+    assert!(matches!(error, StdioError::Open { path, .. } if path.ends_with("stderr")));
+}
+
+#[tokio::test]
 async fn opening_waits_for_nobody_and_a_reader_may_come_back() {
     let fifos = Fifos::new();
     let ends = fifos.stdio().open(OWNER, true).await.unwrap();

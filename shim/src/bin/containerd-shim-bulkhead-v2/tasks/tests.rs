@@ -231,7 +231,7 @@ async fn what_is_executed_has_events_and_an_end_of_its_own() {
     assert_eq!(task.running_exec_ids(), ["e"]);
     assert_eq!(refused(task.start_exec("e").await).1, "cannot start a running process");
     assert_eq!(refused(task.delete_exec("e")).1, "cannot delete a running process");
-    shim.world.process("c/e").exits(5);
+    shim.world.process("c/e.0").exits(5);
     assert_eq!(process.stopped().await.code, 5);
     assert_eq!(refused(task.kill("e", SIGTERM, false).await).0, Code::NOT_FOUND);
     assert_eq!(task.delete_exec("e").unwrap().code, 5);
@@ -239,6 +239,20 @@ async fn what_is_executed_has_events_and_an_end_of_its_own() {
     assert_eq!(shim.topics(), ["create", "start", "exec-added", "exec-started", "exit"]);
     let exit = shim.tasks.events.exits().remove(0);
     assert_eq!((exit.container_id.as_str(), exit.id.as_str(), exit.exit_status), ("c", "e", 5));
+}
+
+#[tokio::test]
+async fn the_id_of_one_that_was_executed_and_deleted_can_be_taken_again() {
+    let shim = Shim::new();
+    let task = shim.run("c").await;
+    for code in [1, 2] {
+        task.exec("e", spec(), Stdio::default()).unwrap();
+        task.start_exec("e").await.unwrap();
+        // The guest is never asked for one that it knows.
+        shim.world.process(&format!("c/e.{}", code - 1)).exits(code);
+        assert_eq!(task.process("e").unwrap().stopped().await.code, u32::from(code));
+        task.delete_exec("e").unwrap();
+    }
 }
 
 #[tokio::test]
@@ -269,7 +283,7 @@ async fn a_containers_end_is_told_after_those_of_all_that_was_executed_in_it() {
     assert_eq!(*shim.world.process("c").signals.lock().unwrap(), [(SIGKILL, true)]);
     task.exec("late", spec(), Stdio::default()).unwrap();
     assert_eq!(refused(task.start_exec("late").await).1, "container c init process is not running");
-    for id in ["c/a", "c/b"] {
+    for id in ["c/a.0", "c/b.1"] {
         shim.world.process(id).exits(137);
     }
     task.own.stopped().await;
@@ -346,6 +360,18 @@ async fn a_pods_keeper_ends_as_the_process_would_whose_place_it_has() {
         assert_eq!(keeper.own.stopped().await.code, code);
         assert_eq!(shim.tasks.events.exits().len(), 1);
     }
+}
+
+#[tokio::test]
+async fn one_whose_end_is_not_told_yet_takes_a_signal() {
+    let shim = Shim::new();
+    let task = shim.run("c").await;
+    shim.world.holds_disks.send_replace(true);
+    shim.world.vm_gone.send_replace(true);
+    task.kill("", SIGKILL, true).await.unwrap();
+    shim.world.holds_disks.send_replace(false);
+    assert_eq!(task.own.stopped().await.code, 137);
+    assert_eq!(refused(task.kill("", SIGKILL, true).await).0, Code::NOT_FOUND);
 }
 
 #[tokio::test]

@@ -72,6 +72,14 @@ impl World {
 }
 
 impl FakeProcess {
+    fn take(&self, signal: u32, all: bool) -> Result<(), Failure> {
+        if *self.gone.borrow() {
+            return Err(Failure::new(ttrpc::Code::UNAVAILABLE, "the VM has ended"));
+        }
+        self.signals.lock().unwrap().push((signal, all));
+        Ok(())
+    }
+
     pub(super) fn exits(&self, code: u8) {
         self.exit.send_replace(Some(Exit { code, out_of_memory: false }));
     }
@@ -179,13 +187,11 @@ impl ProcessBackend for FakeProcess {
     }
 
     async fn signal(&self, signal: u32) -> Result<(), Failure> {
-        self.signals.lock().unwrap().push((signal, false));
-        Ok(())
+        self.take(signal, false)
     }
 
     async fn signal_all(&self, signal: u32) -> Result<(), Failure> {
-        self.signals.lock().unwrap().push((signal, true));
-        Ok(())
+        self.take(signal, true)
     }
 
     async fn resize(&self, _: TerminalSize) -> Result<(), Failure> {
