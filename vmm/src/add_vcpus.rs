@@ -23,7 +23,7 @@ pub fn add_vcpus(running: &mut Running, total: u8) -> Result<(), AddVcpusError> 
     }
     let vcpus = vcpus.as_mut().ok_or(AddVcpusError::Stopped)?;
     for index in (0..total).skip(vcpus.count()) {
-        machine.run_also(vcpu::create_one(vm, cpuid, index, None)?, vcpus)?;
+        machine.run_also(vcpu::create_late(vm, cpuid, index)?, vcpus)?;
     }
     Ok(())
 }

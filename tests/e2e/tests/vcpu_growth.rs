@@ -5,12 +5,14 @@
 use bulkhead_e2e::vm::{Plan, Vm, disk_image};
 use vmm_api::{Reply, Request};
 
-/// Says how many CPUs there are; uses three once a disk is there, and says again, and whether each was busy.
+/// Says how many CPUs there are; uses one more with each disk that comes, and says again, and in the end whether each was busy.
 const SCRIPT: &str = "
     echo first: $(nproc)
-    while [ ! -e /sys/block/vda ]; do echo 1 > /sys/bus/pci/rescan; sleep 0.1; done
-    for cpu in 1 2; do echo 1 > /sys/devices/system/cpu/cpu$cpu/online; done
+    await() { while [ ! -e /sys/block/$1 ]; do echo 1 > /sys/bus/pci/rescan; sleep 0.1; done; }
+    await vda; echo 1 > /sys/devices/system/cpu/cpu1/online
     echo then: $(nproc), $(grep -c ^processor /proc/cpuinfo)
+    await vdb; echo 1 > /sys/devices/system/cpu/cpu2/online
+    echo last: $(nproc), $(grep -c ^processor /proc/cpuinfo)
     busy() { awk -v cpu=cpu$1 '$1 == cpu { print $2 }' /proc/stat; }
     for cpu in 0 1 2; do taskset -c $cpu sh -c 'while :; do :; done' & done
     for cpu in 0 1 2; do until [ $(busy $cpu) -gt 20 ]; do sleep 0.1; done; done
@@ -23,13 +25,15 @@ fn plan() -> Plan {
 }
 
 fn grow(vm: &mut Vm) {
-    for total in [1, 2, 3, 3, 2] {
-        assert_eq!(vm.ask(Request::AddVcpus { total }), Ok(Reply::VcpusAdded));
+    for (total, text) in [(2, "then: 2, 2"), (3, "last: 3, 3")] {
+        for total in [1, total, total] {
+            assert_eq!(vm.ask(Request::AddVcpus { total }), Ok(Reply::VcpusAdded));
+        }
+        assert_eq!(vm.add_disk(text, &disk_image("", 1 << 20)), Ok(Reply::DiskAdded));
+        vm.wait_for(text);
     }
     let refused = vm.ask(Request::AddVcpus { total: 4 }).unwrap_err();
     assert_eq!(refused, "this VM can have 3 vCPUs, not 4");
-    assert_eq!(vm.add_disk("go", &disk_image("", 1 << 20)), Ok(Reply::DiskAdded));
-    vm.wait_for("then: 3, 3");
     vm.wait_for("all busy");
 }
 
