@@ -25,11 +25,11 @@ fn plan() -> Plan {
 }
 
 fn grow(vm: &mut Vm) {
-    for (total, text) in [(2, "then: 2, 2"), (3, "last: 3, 3")] {
+    for (total, serial, text) in [(2, "first", "then: 2, 2"), (3, "second", "last: 3, 3")] {
         for total in [1, total, total] {
             assert_eq!(vm.ask(Request::AddVcpus { total }), Ok(Reply::VcpusAdded));
         }
-        assert_eq!(vm.add_disk(text, &disk_image("", 1 << 20)), Ok(Reply::DiskAdded));
+        assert_eq!(vm.add_disk(serial, &disk_image("", 1 << 20)), Ok(Reply::DiskAdded));
         vm.wait_for(text);
     }
     let refused = vm.ask(Request::AddVcpus { total: 4 }).unwrap_err();
