@@ -20,6 +20,7 @@ pub mod log;
 mod network;
 pub mod pause;
 pub mod power;
+mod processors;
 mod pump;
 pub mod reaper;
 pub mod service;

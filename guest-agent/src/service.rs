@@ -12,7 +12,8 @@ use agent_api::agent::{
     ResizeTerminalResponse, ResumeRequest, ResumeResponse, SetNetworkRequest, SetNetworkResponse,
     SignalRequest, SignalResponse, StartContainerRequest, StartContainerResponse, StatPathRequest,
     StatPathResponse, StatsRequest, StatsResponse, TakeOverRequest, TakeOverResponse, UpdateRequest,
-    UpdateResponse, WaitRequest, WaitResponse, WriteArchiveRequest, WriteArchiveResponse,
+    UpdateResponse, UseProcessorsRequest, UseProcessorsResponse, WaitRequest, WaitResponse,
+    WriteArchiveRequest, WriteArchiveResponse,
 };
 use agent_api::agent_ttrpc::{self, Agent};
 use async_trait::async_trait;
@@ -24,7 +25,8 @@ use crate::container::{CallError, Containers};
 use crate::disks::DiskError;
 use crate::identity::AdoptError;
 use crate::network::NetworkError;
-use crate::{disks, error_chain, identity, network, power, shares};
+use crate::processors::ProcessorError;
+use crate::{disks, error_chain, identity, network, power, processors, shares};
 
 /// Serves the contract to whoever connects, for as long as the result lives.
 pub async fn serve(listener: Listener, containers: Containers) -> Result<ttrpc::asynchronous::Server> {
@@ -79,6 +81,15 @@ impl Agent for Service {
     async fn set_network(&self, _: &TtrpcContext, request: SetNetworkRequest) -> Result<SetNetworkResponse> {
         network::set(&request).await.map_err(|error| network_status(&error))?;
         Ok(SetNetworkResponse::default())
+    }
+
+    async fn use_processors(
+        &self,
+        _: &TtrpcContext,
+        request: UseProcessorsRequest,
+    ) -> Result<UseProcessorsResponse> {
+        processors::use_first(request.count).await.map_err(|error| processor_status(&error))?;
+        Ok(UseProcessorsResponse::default())
     }
 
     async fn detach_disk(&self, _: &TtrpcContext, request: DetachDiskRequest) -> Result<DetachDiskResponse> {
@@ -244,6 +255,14 @@ fn disk_status(error: &DiskError) -> Error {
         DiskError::Missing { .. } => Code::NOT_FOUND,
         DiskError::InUse { .. } => Code::FAILED_PRECONDITION,
         _ => Code::INTERNAL,
+    };
+    status(code, error)
+}
+
+fn processor_status(error: &ProcessorError) -> Error {
+    let code = match error {
+        ProcessorError::Missing(_) => Code::INVALID_ARGUMENT,
+        ProcessorError::Use(..) => Code::INTERNAL,
     };
     status(code, error)
 }

@@ -11,10 +11,11 @@
 ///   with the few CPUs of a guest, interrupting them instead costs little.
 /// - `percpu_alloc=page`: the memory of each CPU grows by pages; in its other form a container's first cgroup would have
 ///   the kernel clear 4 MiB for it, a page copied for each of a template's.
+/// - `maxcpus=`: of the CPUs it is told of, the kernel begins with those that are there; others may be added.
 const FIXED: &str = "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable no_timer_check random.trust_cpu=on \
     swiotlb=noforce rcupdate.rcu_expedited=1 percpu_alloc=page";
 
-/// The command line, with what the operator of this host adds.
-pub(crate) fn command_line(added: &str) -> String {
-    format!("{FIXED} {added}").trim_end().to_owned()
+/// The command line of a VM launched with so many vCPUs, with what the operator of this host adds.
+pub(crate) fn command_line(vcpus: u8, added: &str) -> String {
+    format!("{FIXED} maxcpus={vcpus} {added}").trim_end().to_owned()
 }

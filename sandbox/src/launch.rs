@@ -27,6 +27,7 @@ use crate::installation::Installation;
 use crate::memory::vm_memory;
 use crate::network::{Network, NetworkNamespace};
 use crate::process_id::ProcessId;
+use crate::processors::Processors;
 use crate::record::{Claim, StateDir};
 use crate::resize::Extent;
 use crate::sandbox::Sandbox;
@@ -50,7 +51,7 @@ impl Sandbox {
         timeline: &Timeline,
     ) -> Result<Self, LaunchError> {
         let memory = vm_memory(config.memory_limit)?;
-        let shape = Shape { vcpus: config.vcpus, memory };
+        let shape = Shape::new(config.vcpus, memory);
         let mut claim = state.claim(config.label)?;
         timeline.mark("record written");
 
@@ -94,6 +95,7 @@ impl Sandbox {
             scratch: scratch.map(Arc::new),
             disks_added: AtomicU64::new(0),
             extent: Mutex::new(Extent::launched_with(memory)),
+            processors: Mutex::new(Processors::of(shape)),
             shares: Mutex::new(shares),
             network: Mutex::new(Network::of(config.network, config.vcpus, incoming)),
             learning: std::sync::Mutex::new(learning),

@@ -1,5 +1,5 @@
-//! A running sandbox's size, which follows the limits of what runs in it: the memory of its VM, and what the host's cgroup
-//! lets the VMM take.
+//! A running sandbox's memory, which follows the limits of what runs in it: that of its VM, and what the host's cgroup lets the
+//! VMM take.
 //!
 //! The VM's memory grows beyond what it was launched with, and shrinks back to that, as far as the guest gives it back.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vmm_api::{MEMORY_BLOCK, MEMORY_ROOM, Reply, Request};
 
-use crate::cgroup::{self, CpuQuota, LimitError};
+use crate::cgroup::{self, LimitError};
 use crate::memory::{MIN_MEMORY, MemoryError, vm_memory};
 use crate::sandbox::Sandbox;
 use crate::vmm::{VmmError, VmmHandle};
@@ -83,15 +83,6 @@ impl Sandbox {
             return Err(ResizeError::NotTaken(wanted - before));
         }
         Ok(())
-    }
-
-    /// Changes how much of the host's processors the VMM may use, where it is in a cgroup that can tell. Without a quota it
-    /// is not limited; without shares they stay as they are.
-    pub fn limit_processors(&self, quota: Option<CpuQuota>, shares: Option<u64>) -> Result<(), LimitError> {
-        match &self.record().cgroup {
-            Some(cgroup) => cgroup::limit_processors(cgroup, quota, shares),
-            None => Ok(()),
-        }
     }
 
     /// Lets the VM have so much beyond what it was launched with.

@@ -11,6 +11,7 @@ use crate::container::Rootfs;
 use crate::ended::Ended;
 use crate::guest::{Guest, GuestError};
 use crate::network::Network;
+use crate::processors::Processors;
 use crate::record::{Claim, Record, RecordError, State};
 use crate::resize::Extent;
 use crate::shares::Shares;
@@ -32,6 +33,7 @@ pub struct Sandbox {
     pub(crate) scratch: Option<Arc<OwnedFd>>,
     pub(crate) disks_added: AtomicU64,
     pub(crate) extent: Mutex<Extent>,
+    pub(crate) processors: Mutex<Processors>,
     pub(crate) network: Mutex<Network>,
     pub(crate) learning: std::sync::Mutex<Option<Learning>>,
     pub(crate) timeline: Timeline,

@@ -29,7 +29,7 @@ impl Size {
         let memory_limit = stated(bundle, POD_MEMORY).or_else(|| own_memory(&resources));
         let cpu_shares = stated(bundle, POD_SHARES).or_else(|| resources.cpu().as_ref()?.shares());
         Self {
-            vcpus: quota.map_or(1, vcpus),
+            vcpus: quota.map_or(1, vcpus_for),
             memory_limit,
             limits: HostLimits { confine: true, cpu: quota, cpu_shares, ..HostLimits::default() },
         }
@@ -55,7 +55,7 @@ fn own_memory(resources: &LinuxResources) -> Option<u64> {
 }
 
 /// As many as the quota can keep busy, and no more than the host has.
-fn vcpus(CpuQuota { quota_us, period_us }: CpuQuota) -> u8 {
+pub(crate) fn vcpus_for(CpuQuota { quota_us, period_us }: CpuQuota) -> u8 {
     let there = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let busy = quota_us.div_ceil(period_us).clamp(1, there);
     u8::try_from(busy).unwrap_or(u8::MAX)

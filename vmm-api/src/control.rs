@@ -47,6 +47,9 @@ pub enum Request {
     Resize { plugged: u64 },
     /// Asks how much that is by now.
     Plugged,
+    /// Has the VM have so many vCPUs, of [`Launch::most_vcpus`]; it keeps those that it has. They wait to be woken: the agent has
+    /// the guest's kernel do so.
+    AddVcpus { total: u8 },
     /// Opens a vsock stream to a port the guest listens on; the reply brings the stream's descriptor.
     Connect { port: u32 },
     /// Lets the guest open vsock streams to this port; each arrives as [`Event::Incoming`]. Any other
@@ -90,6 +93,7 @@ pub enum Reply {
     Plugged {
         bytes: u64,
     },
+    VcpusAdded,
     /// With one descriptor: the supervisor's end of a stream.
     Connected,
     Listening,

@@ -17,6 +17,9 @@ pub struct Launch {
     pub initramfs: FdIndex,
     pub command_line: String,
     pub vcpus: u8,
+    /// How many it may come to have by [`Request::AddVcpus`](crate::Request::AddVcpus). The kernel is told of all of them, and
+    /// the command line has to say that it is to begin with `vcpus` (`maxcpus=`).
+    pub most_vcpus: u8,
     /// Guest memory, in bytes; a multiple of the page size.
     pub memory: u64,
     pub disks: Vec<Disk>,

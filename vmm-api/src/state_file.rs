@@ -16,7 +16,7 @@
 use std::ops::Range;
 
 /// Of what the sections of today mean.
-pub const STATE_VERSION: u32 = 4;
+pub const STATE_VERSION: u32 = 5;
 
 /// The longest file, in bytes; a VM of 254 vCPUs needs a tenth of it.
 pub const MAX_STATE_FILE: usize = 32 << 20;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, poll};
 use vmm_api::{ControlSocket, EndReason, Failure, Message, ReceiveError, Reply, Request, RequestId, Share};
 
+use crate::add_vcpus::add_vcpus;
 use crate::error_chain::in_words;
 use crate::launch::{DiskPart, NetPart, check_place, check_tag, only_descriptor, two_descriptors};
 use crate::resize;
@@ -151,6 +152,7 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
         | Request::RemoveNet { .. }
         | Request::AddShare(_)
         | Request::Resize { .. }
+        | Request::AddVcpus { .. }
             if running.standing.is_some() =>
         {
             Err(failure("the VM is being saved"))
@@ -203,6 +205,9 @@ fn answer(id: RequestId, request: Request, descriptors: Vec<OwnedFd>, running: &
             Err(error) => Err(failure(in_words(&error))),
         },
         Request::Plugged => Ok(Reply::Plugged { bytes: running.devices.mem.plugged() }),
+        Request::AddVcpus { total } => {
+            add_vcpus(running, total).map(|()| Reply::VcpusAdded).map_err(|error| failure(in_words(&error)))
+        }
         Request::Console => Ok(Reply::Console { tail: running.machine.console.tail() }),
         Request::Stop => return Answer::Stop,
     })

@@ -17,6 +17,8 @@ pub enum DescriptionError {
     NoDescriptor(String),
     #[error("a VM has 1 to {MAX_CPUS} vCPUs, not {0}")]
     Vcpus(u8),
+    #[error("a VM of {vcpus} vCPUs cannot have {most} at most")]
+    MostVcpus { vcpus: u8, most: u8 },
     #[error("a disk's serial is 1 to 20 printable ASCII characters, not {0:?}")]
     Serial(String),
     #[error("a share's tag is 1 to 36 printable ASCII characters, not {0:?}")]
@@ -48,6 +50,7 @@ pub struct Parts {
     pub kvm: OwnedFd,
     pub boot: BootSource,
     pub vcpus: u8,
+    pub most_vcpus: u8,
     pub memory: u64,
     pub disks: DiskParts,
     /// What the guest's memory is to be, if the VM may be saved.
@@ -72,8 +75,12 @@ pub struct DiskPart {
 impl Parts {
     pub fn new(launch: Launch, descriptors: Vec<OwnedFd>) -> Result<Self, DescriptionError> {
         let mut descriptors = Descriptors::from(descriptors);
-        if launch.vcpus == 0 || launch.vcpus > MAX_CPUS {
-            return Err(DescriptionError::Vcpus(launch.vcpus));
+        let (vcpus, most) = (launch.vcpus, launch.most_vcpus);
+        if vcpus == 0 || vcpus > MAX_CPUS {
+            return Err(DescriptionError::Vcpus(vcpus));
+        }
+        if !(vcpus..=MAX_CPUS).contains(&most) {
+            return Err(DescriptionError::MostVcpus { vcpus, most });
         }
         Ok(Self {
             disks: DiskParts::take(launch.disks, &mut descriptors)?,
@@ -83,7 +90,8 @@ impl Parts {
                 initramfs: descriptors.take(launch.initramfs, "the initramfs")?.into(),
                 command_line: launch.command_line,
             },
-            vcpus: launch.vcpus,
+            vcpus,
+            most_vcpus: most,
             memory: launch.memory,
             memory_file: launch
                 .memory_file
@@ -303,6 +311,7 @@ mod tests {
             initramfs: FdIndex(2),
             command_line: String::new(),
             vcpus: 1,
+            most_vcpus: 1,
             memory: 1 << 28,
             disks: vec![disk("root", 3)],
             memory_file: None,
@@ -346,6 +355,10 @@ mod tests {
             "no descriptor came along for the initramfs"
         );
         assert_eq!(refusal(Launch { vcpus: 0, ..launch() }), "a VM has 1 to 254 vCPUs, not 0");
+        for most_vcpus in [0, 255] {
+            let refused = refusal(Launch { most_vcpus, ..launch() });
+            assert!(refused.contains(&format!("cannot have {most_vcpus} at most")), "{refused}");
+        }
         let twins = vec![disk("a", 3), disk("a", 4)];
         assert_eq!(refusal(Launch { disks: twins, ..launch() }), "two disks have the serial \"a\"");
         let none = Disk { files: vec![], ..disk("a", 3) };

@@ -9,6 +9,7 @@
     clippy::cast_sign_loss
 )]
 
+pub mod add_vcpus;
 pub mod arch;
 pub mod bus;
 pub mod control;

@@ -71,19 +71,31 @@ impl Machine {
 
     /// Lets the guest run.
     pub fn run(&self, vcpus: Vec<Vcpu>) -> Result<RunningVcpus, VcpuError> {
-        let surroundings = Surroundings {
+        RunningVcpus::start(vcpus, &self.surroundings(), confine_vcpu)
+    }
+
+    /// Lets it run on one more vCPU.
+    pub fn run_also(&self, vcpu: Vcpu, beside: &mut RunningVcpus) -> Result<(), VcpuError> {
+        beside.add(vcpu, self.surroundings(), confine_vcpu)
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
             ports: Arc::clone(&self.ports),
             mmio: Arc::clone(&self.mmio),
             ending: Arc::clone(&self.ending),
             exits: Arc::clone(&self.exits),
-        };
-        RunningVcpus::start(vcpus, &surroundings, || seccomp::confine(seccomp::Thread::Vcpu))
+        }
     }
 
     /// What there is to say when it has ended.
     pub fn end(&self, reason: EndReason) -> End {
         End { reason, console: self.console.tail(), exits: self.exits.by_kind() }
     }
+}
+
+fn confine_vcpu() -> Result<(), EndReason> {
+    seccomp::confine(seccomp::Thread::Vcpu)
 }
 
 fn serial_interrupt(vm: &VmFd) -> std::io::Result<EventFd> {

@@ -28,6 +28,8 @@ pub enum SaveError {
     SharesFiles,
     #[error("a VM that has more memory than it was launched with cannot be copied: set its limit back first")]
     Grown,
+    #[error("a VM that has more vCPUs than it was launched with cannot be copied")]
+    GrownVcpus,
     #[error("the VM is being saved")]
     Busy,
     #[error("the VM is not held")]
@@ -60,7 +62,7 @@ pub fn hold(running: &mut Running) -> Result<(), SaveError> {
     }
     let vcpus = running.vcpus.as_ref().ok_or(SaveError::Stopped)?.hold();
     let (pci, devices) = running.machine.pci.save();
-    match not_grown(running).and_then(|()| state(running, &vcpus, pci)) {
+    match not_grown(running, &vcpus).and_then(|()| state(running, &vcpus, pci)) {
         Ok(saved) => {
             running.standing = Some(Standing { vcpus, devices, saved });
             Ok(())
@@ -115,9 +117,13 @@ pub fn save(running: &mut Running, to: &OwnedFd) -> Result<(), SaveError> {
     Ok(standing.saved.write(to)?)
 }
 
-/// Of memory to be saved there is RAM alone. Once all stands that cannot change.
-fn not_grown(running: &Running) -> Result<(), SaveError> {
+/// Of memory to be saved there is RAM alone, and what goes on has as many vCPUs as it is said to have. Once all stands that
+/// cannot change.
+fn not_grown(running: &Running, vcpus: &[Vcpu]) -> Result<(), SaveError> {
     let mem = &running.devices.mem;
+    if vcpus.len() > running.saving.vcpus {
+        return Err(SaveError::GrownVcpus);
+    }
     if mem.plugged() == 0 && mem.requested() == 0 { Ok(()) } else { Err(SaveError::Grown) }
 }
 
@@ -133,7 +139,7 @@ fn state(running: &Running, vcpus: &[Vcpu], pci: BusState) -> Result<SavedVm, Sa
         Ok::<_, StateError>((moment, chips, vcpus.collect::<Result<_, _>>()?))
     })?;
     Ok(SavedVm {
-        shape: Shape { memory: saving.memory, taken },
+        shape: Shape { memory: saving.memory, most_vcpus: running.cpuid.cpus(), taken },
         chips,
         vcpus,
         console: running.machine.console.state(),

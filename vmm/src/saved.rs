@@ -22,8 +22,8 @@ pub enum SavedError {
     Format(#[from] StateFileError),
     #[error("the section {0:?} of a saved VM's state makes no sense")]
     Section(&'static str, #[source] postcard::Error),
-    #[error("a saved VM has 1 to {MAX_CPUS} vCPUs, not {0}")]
-    Vcpus(usize),
+    #[error("a saved VM has 1 to {MAX_CPUS} vCPUs, not {vcpus}, or {most} at most")]
+    Vcpus { vcpus: usize, most: u8 },
 }
 
 pub struct SavedVm {
@@ -74,6 +74,8 @@ pub enum SavedDevice {
 pub struct Shape {
     /// Of guest memory, in bytes.
     pub memory: u64,
+    /// How many vCPUs its guest's kernel was told of.
+    pub most_vcpus: u8,
     /// When the guest's clocks stopped, in ns of CLOCK_REALTIME.
     pub taken: u64,
 }
@@ -93,12 +95,14 @@ impl SavedVm {
 
     pub fn read(from: &OwnedFd) -> Result<Self, SavedError> {
         let file = StateFile::decode(&read_all(from)?)?;
+        let shape: Shape = section(&file, "shape")?;
         let vcpus: Vec<VcpuState> = section(&file, "vcpus")?;
-        if !(1..=usize::from(MAX_CPUS)).contains(&vcpus.len()) {
-            return Err(SavedError::Vcpus(vcpus.len()));
+        let most = shape.most_vcpus;
+        if most > MAX_CPUS || !(1..=usize::from(most)).contains(&vcpus.len()) {
+            return Err(SavedError::Vcpus { vcpus: vcpus.len(), most });
         }
         Ok(Self {
-            shape: section(&file, "shape")?,
+            shape,
             chips: section(&file, "chips")?,
             vcpus,
             console: section(&file, "console")?,

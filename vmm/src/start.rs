@@ -10,7 +10,7 @@ use vmm_api::{ControlSocket, EndReason, Place, RequestId};
 use crate::arch::boot::{self, BootError};
 use crate::arch::cpuid::{Cpuid, CpuidError};
 use crate::arch::layout;
-use crate::arch::state::{StateError, msrs_of_state};
+use crate::arch::state::{StateError, VcpuState, msrs_of_state};
 use crate::devices::{DeviceError, Devices};
 use crate::ending::Ending;
 use crate::error_chain::in_words;
@@ -77,6 +77,8 @@ pub struct Running {
     /// None once it is saved.
     pub vcpus: Option<RunningVcpus>,
     pub vm: Arc<VmFd>,
+    /// Also of vCPUs that are still to come.
+    pub cpuid: Cpuid,
     pub saving: Saving,
     /// While it is held.
     pub standing: Option<Standing>,
@@ -93,6 +95,8 @@ pub struct Running {
 
 /// What has to be known of a VM that may be saved.
 pub struct Saving {
+    /// With how many vCPUs it was launched.
+    pub vcpus: usize,
     /// Guest memory, in bytes.
     pub memory: u64,
     /// Which is all there is to save of it, then.
@@ -114,6 +118,7 @@ pub fn start(
     stamps.mark("kvm");
 
     let saving = Saving {
+        vcpus: parts.vcpus.into(),
         memory: parts.memory,
         memory_is_file: parts.memory_file.is_some(),
         msrs: msrs_of_state(&kvm)?,
@@ -125,7 +130,7 @@ pub fn start(
     vm::set_memory(&vm, &memory, Writes::NotLogged)?;
     stamps.mark("memory");
 
-    let entry = boot::load(&memory, parts.memory, parts.vcpus, &mut parts.boot)?;
+    let entry = boot::load(&memory, parts.memory, parts.most_vcpus, &mut parts.boot)?;
     stamps.mark("kernel");
 
     let ending = Arc::new(Ending::new().map_err(StartError::Ending)?);
@@ -134,12 +139,12 @@ pub fn start(
     let file_memory = add_disks(parts.disks, parts.memory, &vm, &machine, &mut devices)?;
     stamps.mark("devices");
 
-    let cpuid = Cpuid::new(&kvm, parts.vcpus)?;
+    let cpuid = Cpuid::new(&kvm, parts.most_vcpus)?;
     let vcpus = vcpu::create(&vm, &cpuid, parts.vcpus, entry)?;
     let vcpus = machine.run(vcpus)?;
     seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
     stamps.mark("vcpus");
-    Ok(Running::new(machine, devices, vcpus, vm, saving, file_memory))
+    Ok(Running::new(machine, devices, vcpus, vm, cpuid, saving, file_memory))
 }
 
 /// Lets a saved VM go on. Nothing of it runs before all of it is there.
@@ -160,7 +165,14 @@ pub fn resume(
         let (vcpus, memory) = (saved.vcpus.len(), saved.shape.memory);
         return Err(StartError::OtherShape { vcpus, memory });
     }
-    let saving = Saving { memory: saved.shape.memory, memory_is_file: false, msrs: msrs_of_state(&kvm)? };
+    let saving = Saving {
+        vcpus: saved.vcpus.len(),
+        memory: saved.shape.memory,
+        memory_is_file: false,
+        msrs: msrs_of_state(&kvm)?,
+    };
+    let leaves = saved.vcpus.first().map_or(&[][..], VcpuState::cpuid);
+    let cpuid = Cpuid::again(leaves, saved.shape.most_vcpus)?;
     let memory = memory::from_file(saved.shape.memory, parts.memory)?;
     let writes = if parts.log_writes { Writes::Logged } else { Writes::NotLogged };
     vm::set_memory(&vm, &memory, writes)?;
@@ -189,7 +201,11 @@ pub fn resume(
     let vcpus = machine.run(vcpus)?;
     seccomp::confine(seccomp::Thread::Main).map_err(StartError::Confine)?;
     stamps.mark("vcpus");
-    Ok(Running { clock_behind, writes, ..Running::new(machine, devices, vcpus, vm, saving, file_memory) })
+    Ok(Running {
+        clock_behind,
+        writes,
+        ..Running::new(machine, devices, vcpus, vm, cpuid, saving, file_memory)
+    })
 }
 
 /// Adds the disks a VM with so many bytes of memory has from the start.
@@ -285,6 +301,7 @@ impl Running {
         devices: Devices,
         vcpus: RunningVcpus,
         vm: Arc<VmFd>,
+        cpuid: Cpuid,
         saving: Saving,
         file_memory: Option<FileMemory>,
     ) -> Self {
@@ -295,6 +312,7 @@ impl Running {
             devices,
             vcpus,
             vm,
+            cpuid,
             saving,
             standing,
             copying,

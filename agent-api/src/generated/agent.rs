@@ -2061,6 +2061,172 @@ impl ::protobuf::Message for UpdateResponse {
     }
 }
 
+// @@protoc_insertion_point(message:bulkhead.agent.v1.UseProcessorsRequest)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct UseProcessorsRequest {
+    // message fields
+    // @@protoc_insertion_point(field:bulkhead.agent.v1.UseProcessorsRequest.count)
+    pub count: u32,
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.UseProcessorsRequest.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a UseProcessorsRequest {
+    fn default() -> &'a UseProcessorsRequest {
+        <UseProcessorsRequest as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl UseProcessorsRequest {
+    pub fn new() -> UseProcessorsRequest {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for UseProcessorsRequest {
+    const NAME: &'static str = "UseProcessorsRequest";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                8 => {
+                    self.count = is.read_uint32()?;
+                },
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        if self.count != 0 {
+            my_size += ::protobuf::rt::uint32_size(1, self.count);
+        }
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        if self.count != 0 {
+            os.write_uint32(1, self.count)?;
+        }
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> UseProcessorsRequest {
+        UseProcessorsRequest::new()
+    }
+
+    fn clear(&mut self) {
+        self.count = 0;
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static UseProcessorsRequest {
+        static instance: UseProcessorsRequest = UseProcessorsRequest {
+            count: 0,
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
+// @@protoc_insertion_point(message:bulkhead.agent.v1.UseProcessorsResponse)
+#[derive(PartialEq,Clone,Default,Debug)]
+pub struct UseProcessorsResponse {
+    // special fields
+    // @@protoc_insertion_point(special_field:bulkhead.agent.v1.UseProcessorsResponse.special_fields)
+    pub special_fields: ::protobuf::SpecialFields,
+}
+
+impl<'a> ::std::default::Default for &'a UseProcessorsResponse {
+    fn default() -> &'a UseProcessorsResponse {
+        <UseProcessorsResponse as ::protobuf::Message>::default_instance()
+    }
+}
+
+impl UseProcessorsResponse {
+    pub fn new() -> UseProcessorsResponse {
+        ::std::default::Default::default()
+    }
+}
+
+impl ::protobuf::Message for UseProcessorsResponse {
+    const NAME: &'static str = "UseProcessorsResponse";
+
+    fn is_initialized(&self) -> bool {
+        true
+    }
+
+    fn merge_from(&mut self, is: &mut ::protobuf::CodedInputStream<'_>) -> ::protobuf::Result<()> {
+        while let Some(tag) = is.read_raw_tag_or_eof()? {
+            match tag {
+                tag => {
+                    ::protobuf::rt::read_unknown_or_skip_group(tag, is, self.special_fields.mut_unknown_fields())?;
+                },
+            };
+        }
+        ::std::result::Result::Ok(())
+    }
+
+    // Compute sizes of nested messages
+    #[allow(unused_variables)]
+    fn compute_size(&self) -> u64 {
+        let mut my_size = 0;
+        my_size += ::protobuf::rt::unknown_fields_size(self.special_fields.unknown_fields());
+        self.special_fields.cached_size().set(my_size as u32);
+        my_size
+    }
+
+    fn write_to_with_cached_sizes(&self, os: &mut ::protobuf::CodedOutputStream<'_>) -> ::protobuf::Result<()> {
+        os.write_unknown_fields(self.special_fields.unknown_fields())?;
+        ::std::result::Result::Ok(())
+    }
+
+    fn special_fields(&self) -> &::protobuf::SpecialFields {
+        &self.special_fields
+    }
+
+    fn mut_special_fields(&mut self) -> &mut ::protobuf::SpecialFields {
+        &mut self.special_fields
+    }
+
+    fn new() -> UseProcessorsResponse {
+        UseProcessorsResponse::new()
+    }
+
+    fn clear(&mut self) {
+        self.special_fields.clear();
+    }
+
+    fn default_instance() -> &'static UseProcessorsResponse {
+        static instance: UseProcessorsResponse = UseProcessorsResponse {
+            special_fields: ::protobuf::SpecialFields::new(),
+        };
+        &instance
+    }
+}
+
 // @@protoc_insertion_point(message:bulkhead.agent.v1.DetachDiskRequest)
 #[derive(PartialEq,Clone,Default,Debug)]
 pub struct DetachDiskRequest {

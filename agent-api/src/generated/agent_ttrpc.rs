@@ -61,6 +61,11 @@ impl AgentClient {
         ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "SetNetwork", cres);
     }
 
+    pub async fn use_processors(&self, ctx: ttrpc::context::Context, req: &super::agent::UseProcessorsRequest) -> ::ttrpc::Result<super::agent::UseProcessorsResponse> {
+        let mut cres = super::agent::UseProcessorsResponse::new();
+        ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "UseProcessors", cres);
+    }
+
     pub async fn detach_disk(&self, ctx: ttrpc::context::Context, req: &super::agent::DetachDiskRequest) -> ::ttrpc::Result<super::agent::DetachDiskResponse> {
         let mut cres = super::agent::DetachDiskResponse::new();
         ::ttrpc::async_client_request!(self, ctx, req, "bulkhead.agent.v1.Agent", "DetachDisk", cres);
@@ -225,6 +230,17 @@ struct SetNetworkMethod {
 impl ::ttrpc::r#async::MethodHandler for SetNetworkMethod {
     async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
         ::ttrpc::async_request_handler!(self, ctx, req, agent, SetNetworkRequest, set_network);
+    }
+}
+
+struct UseProcessorsMethod {
+    service: Arc<dyn Agent + Send + Sync>,
+}
+
+#[async_trait]
+impl ::ttrpc::r#async::MethodHandler for UseProcessorsMethod {
+    async fn handler(&self, ctx: ::ttrpc::r#async::TtrpcContext, req: ::ttrpc::Request) -> ::ttrpc::Result<::ttrpc::Response> {
+        ::ttrpc::async_request_handler!(self, ctx, req, agent, UseProcessorsRequest, use_processors);
     }
 }
 
@@ -468,6 +484,9 @@ pub trait Agent: Sync {
     async fn set_network(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::SetNetworkRequest) -> ::ttrpc::Result<super::agent::SetNetworkResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/SetNetwork is not supported".to_string())))
     }
+    async fn use_processors(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::UseProcessorsRequest) -> ::ttrpc::Result<super::agent::UseProcessorsResponse> {
+        Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/UseProcessors is not supported".to_string())))
+    }
     async fn detach_disk(&self, _ctx: &::ttrpc::r#async::TtrpcContext, _: super::agent::DetachDiskRequest) -> ::ttrpc::Result<super::agent::DetachDiskResponse> {
         Err(::ttrpc::Error::RpcStatus(::ttrpc::get_status(::ttrpc::Code::NOT_FOUND, "/bulkhead.agent.v1.Agent/DetachDisk is not supported".to_string())))
     }
@@ -552,6 +571,9 @@ pub fn create_agent(service: Arc<dyn Agent + Send + Sync>) -> HashMap<String, ::
 
     methods.insert("SetNetwork".to_string(),
                     Box::new(SetNetworkMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
+
+    methods.insert("UseProcessors".to_string(),
+                    Box::new(UseProcessorsMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);
 
     methods.insert("DetachDisk".to_string(),
                     Box::new(DetachDiskMethod{service: service.clone()}) as Box<dyn ::ttrpc::r#async::MethodHandler + Send + Sync>);

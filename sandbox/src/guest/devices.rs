@@ -1,6 +1,8 @@
-//! What the guest is told of devices that came or go while it runs.
+//! What the guest is told of devices and processors that came or go while it runs.
 
-use agent_api::agent::{AttachDisksRequest, DetachDiskRequest, MountSharesRequest, SetNetworkRequest};
+use agent_api::agent::{
+    AttachDisksRequest, DetachDiskRequest, MountSharesRequest, SetNetworkRequest, UseProcessorsRequest,
+};
 use ttrpc::context::Context;
 
 use super::{Guest, GuestError};
@@ -25,6 +27,13 @@ impl Guest {
     pub(crate) async fn mount_shares(&self, tag: &str) -> Result<(), GuestError> {
         let request = MountSharesRequest { tag: tag.to_owned(), ..Default::default() };
         self.answer(self.client.mount_shares(Context::default(), &request)).await?;
+        Ok(())
+    }
+
+    /// Has the guest use so many of its VM's vCPUs, unless it uses more.
+    pub(crate) async fn use_processors(&self, count: u8) -> Result<(), GuestError> {
+        let request = UseProcessorsRequest { count: count.into(), ..Default::default() };
+        self.answer(self.client.use_processors(Context::default(), &request)).await?;
         Ok(())
     }
 

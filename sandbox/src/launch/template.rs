@@ -62,7 +62,7 @@ pub async fn build(
     vcpus: u8,
     memory_limit: Option<u64>,
 ) -> Result<TemplateInfo, LaunchError> {
-    let shape = Shape { vcpus, memory: vm_memory(memory_limit)? };
+    let shape = Shape::new(vcpus, vm_memory(memory_limit)?);
     let templates = Templates::of(state);
     let key = templates::key(installation, shape).map_err(LaunchError::TemplateFiles)?;
     if let Ok(there) = templates.find(&key) {

@@ -175,7 +175,7 @@ impl Templates {
         self.tidy()?;
         let directory = tempfile::Builder::new().prefix(MAKING).tempdir_in(&self.directory)?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let Shape { vcpus, memory } = shape;
+        let Shape { vcpus, memory, .. } = shape;
         let info = TemplateInfo { key: key.to_owned(), vcpus, memory, size: 0, created };
         Ok(Attempt::Ours(Making { _lock: lock, directory, destination: self.directory.join(key), info }))
     }
@@ -240,7 +240,7 @@ fn is_memory(directory: &File) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape { vcpus: 2, memory: 1 << 28 };
+    const SHAPE: Shape = Shape { vcpus: 2, most_vcpus: 4, memory: 1 << 28 };
 
     /// In /dev/shm, which is memory.
     fn templates() -> (tempfile::TempDir, Templates) {

@@ -148,6 +148,27 @@ async fn a_vms_memory_follows_a_limit_as_far_as_the_guest_does() {
 }
 
 #[tokio::test]
+async fn vcpus_are_added_as_far_as_the_host_has_processors_and_none_goes() {
+    let there = std::thread::available_parallelism().unwrap().get();
+    let host = Host::new();
+    // With one.
+    let sandbox = launch(&host, "more", fake::WELL).await.unwrap();
+    for wanted in [1, 2, 2, 1, u8::MAX, 3] {
+        sandbox.add_processors(wanted).await.unwrap();
+    }
+    let ended = sandbox.stop().await;
+    let asked = ended
+        .diagnostics
+        .lines()
+        .filter_map(|line| line.strip_prefix("fake VMM of ")?.strip_suffix(" vCPUs"));
+    let asked: Vec<usize> = asked.map(|count| count.parse().unwrap()).collect();
+    let mut expected = vec![2, there.min(8)];
+    expected.dedup();
+    expected.retain(|count| *count > 1 && *count <= there);
+    assert_eq!(asked, expected, "{}", ended.diagnostics);
+}
+
+#[tokio::test]
 async fn a_guest_that_panics_at_boot_is_reported_with_phase_and_console() {
     let host = Host::new();
     let Err(error) = launch(&host, "panic", fake::PANIC_AT_BOOT).await else { panic!("launched") };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::Spec;
 use sandbox::{
     Cause, CreateError, DiskError, GuestError, InstallationError, LaunchError, LimitError, NamespaceError,
-    NetworkError, RecordError, ResizeError, SeccompError, ShareError, TreeError,
+    NetworkError, ProcessorError, RecordError, ResizeError, SeccompError, ShareError, TreeError,
 };
 
 use crate::bundle::BundleError;
@@ -54,6 +54,8 @@ pub enum PodError {
     Disk(#[from] DiskError),
     #[error("cannot change the size of the VM")]
     Resize(#[from] ResizeError),
+    #[error("cannot have the container use more processors")]
+    Processors(#[from] ProcessorError),
     #[error("cannot change what the VM may use of the host")]
     Limits(#[from] LimitError),
     // In runc's words: clients look for them to tell exit codes 127 and 126.

@@ -6,7 +6,7 @@ use oci_spec::runtime::LinuxResources;
 use sandbox::CpuQuota;
 
 use crate::membership::Membership;
-use crate::size::{DEFAULT_PERIOD, Size, positive};
+use crate::size::{DEFAULT_PERIOD, Size, positive, vcpus_for};
 
 /// Of a container, or of a pod; what is absent is not limited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,6 +97,13 @@ impl Limits {
         }
     }
 
+    /// What the limits that there are keep busy: a container without one takes its share of that.
+    pub(super) fn vcpus(&self) -> u8 {
+        let quotas = self.containers.values().filter_map(|limit| limit.cpu).map(per_period);
+        let quota_us = quotas.fold(0, u64::saturating_add);
+        vcpus_for(CpuQuota { quota_us, period_us: DEFAULT_PERIOD })
+    }
+
     fn sum(&self, of: impl Fn(&Limit) -> Option<u64>) -> Option<u64> {
         let mut limits = self.containers.values().map(of);
         let first = limits.next()??;
@@ -180,6 +187,18 @@ mod tests {
         let pod = pod.with("a", limit(r#"{"memory":{"limit":60}}"#)).with("b", limit("{}"));
         assert_eq!(pod.total(), Limit::default());
         assert_eq!(pod.updated("b", &resources(r#"{"memory":{"limit":4}}"#)).total().memory, Some(64));
+    }
+
+    #[test]
+    fn the_vm_has_a_vcpu_for_each_processor_that_limits_come_to() {
+        let there = std::thread::available_parallelism().unwrap().get();
+        let vcpus = |limits: &Limits| usize::from(limits.vcpus());
+        assert_eq!(vcpus(&alone()), 1);
+        let pod = pod(Limit::default()).with("a", limit(r#"{"cpu":{"quota":30000,"period":20000}}"#));
+        assert_eq!(vcpus(&pod), there.min(2));
+        let pod = pod.with("b", limit("{}")).with("c", limit(r#"{"cpu":{"quota":150000}}"#));
+        assert_eq!(vcpus(&pod), there.min(3));
+        assert_eq!(vcpus(&pod.with("d", limit(r#"{"cpu":{"quota":9223372036854775807}}"#))), there.min(255));
     }
 
     #[test]

@@ -17,6 +17,7 @@ impl Pod {
         if grows {
             self.follow_memory(&after).await?;
         }
+        self.sandbox.add_processors(after.vcpus()).await?;
         let guest = &container.guest;
         guest.update(&container.id, &resources).await.map_err(PodError::Create)?;
         *limits = after;
@@ -37,11 +38,12 @@ impl Pod {
         let mut limits = self.limits.lock().await;
         let with = limits.with(id, limit);
         self.follow_memory(&with).await?;
+        self.sandbox.add_processors(with.vcpus()).await?;
         *limits = with;
         Ok(())
     }
 
-    /// One that is no more, or never was. Its memory stays the VM's, for whom comes next: what the guest frees is the host's
+    /// One that is no more, or never was. Its memory and processors stay the VM's, for whom comes next: what the guest frees is the host's
     /// in any case.
     pub(super) async fn forget_limits_of(&self, id: &str) {
         self.limits.lock().await.remove(id);

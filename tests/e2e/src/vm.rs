@@ -29,6 +29,8 @@ pub struct Plan {
     pub kernel: PathBuf,
     pub command_line: String,
     pub vcpus: u8,
+    /// How many it may come to have, if not as many.
+    pub most_vcpus: Option<u8>,
     pub memory: u64,
     /// Serial and file of disks there from the start.
     pub disks: Vec<(&'static str, File)>,
@@ -69,6 +71,7 @@ impl Plan {
             kernel: part("vmlinux"),
             command_line: COMMAND_LINE.to_owned(),
             vcpus: 1,
+            most_vcpus: None,
             memory: 256 << 20,
             disks: Vec::new(),
             in_file: false,
@@ -103,6 +106,7 @@ impl Plan {
             initramfs: FdIndex(2),
             command_line: self.command_line,
             vcpus: self.vcpus,
+            most_vcpus: self.most_vcpus.unwrap_or(self.vcpus),
             memory: self.memory,
             disks,
             memory_file: memory_index,

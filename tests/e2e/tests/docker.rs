@@ -125,6 +125,28 @@ fn a_limit_that_is_raised_can_be_used() {
     output("docker rm -f small");
 }
 
+/// On a machine with two processors.
+#[test]
+fn more_processors_can_be_used() {
+    let _engine = engine();
+    output("docker run -d --name slow --runtime bulkhead --cpus 1 busybox sh -c 'while :; do :; done'");
+    let inside = |script: &str| output(&format!("docker exec slow sh -c '{script}'"));
+    assert_eq!(inside("nproc"), "1");
+    output("docker update --cpus 2 slow");
+    assert_eq!(
+        inside("nproc; grep -c ^processor /proc/cpuinfo; cat /sys/fs/cgroup/cpu.max"),
+        "2\n2\n200000 100000"
+    );
+    let busy = "awk \"/^cpu[01]/ { print \\$2 }\" /proc/stat";
+    let both = format!(
+        "while :; do :; done & until {busy} | sort -n | head -n 1 | grep -q ...; do sleep 0.1; done; kill $!"
+    );
+    inside(&both);
+    output("docker update --cpus 1 slow");
+    assert_eq!(inside("nproc; cat /sys/fs/cgroup/cpu.max"), "2\n100000 100000");
+    output("docker update --cpus 2 slow; docker rm -f slow");
+}
+
 #[test]
 fn devices_are_opened_as_the_rules_allow() {
     let _engine = engine();

@@ -30,6 +30,8 @@ pub enum VcpuError {
     Cpuid(u8, #[source] kvm_ioctls::Error),
     #[error("vCPU {0} cannot be prepared for the kernel's entry")]
     Registers(u8, #[source] RegistersError),
+    #[error("KVM does not take vCPU {0}'s local APIC")]
+    LocalApic(u8, #[source] kvm_ioctls::Error),
     #[error("vCPU {0} cannot go on from its saved state")]
     Restore(u8, #[source] StateError),
     #[error("vCPU {0}'s thread cannot be set up")]
@@ -51,18 +53,29 @@ pub struct Vcpu {
     fd: VcpuFd,
 }
 
-/// Creates the vCPUs. The first enters the kernel at `entry`; the others wait for its INIT and SIPI.
+/// Creates the vCPUs of a VM that boots. The first enters the kernel at `entry`.
 pub fn create(vm: &VmFd, cpuid: &Cpuid, count: u8, entry: u64) -> Result<Vec<Vcpu>, VcpuError> {
-    (0..count)
-        .map(|index| {
-            let fd = vm.create_vcpu(index.into()).map_err(|error| VcpuError::Create(index, error))?;
-            let cpuid = cpuid.of_vcpu(index);
-            fd.set_cpuid2(&cpuid).map_err(|error| VcpuError::Cpuid(index, error))?;
-            prepare(&fd, &cpuid, (index == 0).then_some(entry))
-                .map_err(|error| VcpuError::Registers(index, error))?;
-            Ok(Vcpu { index, fd })
-        })
-        .collect()
+    (0..count).map(|index| create_one(vm, cpuid, index, (index == 0).then_some(entry))).collect()
+}
+
+/// Creates a vCPU for a VM that runs.
+pub fn create_late(vm: &VmFd, cpuid: &Cpuid, index: u8) -> Result<Vcpu, VcpuError> {
+    let vcpu = create_one(vm, cpuid, index, None)?;
+    // KVM looks interrupts' targets up in a map that it made before this vCPU was one of the VM's. A write of the local APIC's state
+    // has it made anew (arch/x86/kvm/lapic.c, kvm_apic_set_state); at a boot the guest's own writes do.
+    let found = vcpu.fd.get_lapic().and_then(|apic| vcpu.fd.set_lapic(&apic));
+    found.map_err(|error| VcpuError::LocalApic(index, error))?;
+    Ok(vcpu)
+}
+
+/// Creates a vCPU; without an `entry` it waits for another one's INIT and SIPI. Its time-stamp counter is that of those that run:
+/// KVM sees to that (arch/x86/kvm/x86.c, kvm_synchronize_tsc).
+fn create_one(vm: &VmFd, cpuid: &Cpuid, index: u8, entry: Option<u64>) -> Result<Vcpu, VcpuError> {
+    let fd = vm.create_vcpu(index.into()).map_err(|error| VcpuError::Create(index, error))?;
+    let cpuid = cpuid.of_vcpu(index);
+    fd.set_cpuid2(&cpuid).map_err(|error| VcpuError::Cpuid(index, error))?;
+    prepare(&fd, &cpuid, entry).map_err(|error| VcpuError::Registers(index, error))?;
+    Ok(Vcpu { index, fd })
 }
 
 /// Creates vCPUs that are to go on from where saved ones were.
@@ -127,14 +140,28 @@ impl RunningVcpus {
         ignore_kicks().map_err(|error| VcpuError::Thread(0, error))?;
         let mut running = Self { threads: Vec::new(), stopping: Arc::default() };
         for vcpu in vcpus {
-            let index = vcpu.index;
-            let started = running.start_one(vcpu, surroundings.clone(), confine);
-            if let Err(error) = started {
+            if let Err(error) = running.add(vcpu, surroundings.clone(), confine) {
                 running.stop();
-                return Err(VcpuError::Thread(index, error));
+                return Err(error);
             }
         }
         Ok(running)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Runs one more, which has the next index, as [`start`](Self::start) does.
+    pub fn add(
+        &mut self,
+        vcpu: Vcpu,
+        surroundings: Surroundings,
+        confine: fn() -> Result<(), EndReason>,
+    ) -> Result<(), VcpuError> {
+        let index = vcpu.index;
+        self.start_one(vcpu, surroundings, confine).map_err(|error| VcpuError::Thread(index, error))
     }
 
     fn start_one(

@@ -11,8 +11,8 @@ use agent_api::agent::{
     CreateContainerRequest, CreateContainerResponse, Created, DetachDiskRequest, DetachDiskResponse,
     ExecRequest, ExecResponse, Exit, Failure, MountSharesRequest, MountSharesResponse, OutOfMemory, Phase,
     SetNetworkRequest, SetNetworkResponse, SignalRequest, SignalResponse, StartContainerRequest,
-    StartContainerResponse, Stdio, UpdateRequest, UpdateResponse, WaitRequest, WaitResponse,
-    create_container_response,
+    StartContainerResponse, Stdio, UpdateRequest, UpdateResponse, UseProcessorsRequest,
+    UseProcessorsResponse, WaitRequest, WaitResponse, create_container_response,
 };
 use agent_api::agent_ttrpc::{Agent, create_agent};
 use agent_api::{event_frame, stream_header};
@@ -34,6 +34,7 @@ pub(crate) struct Devices {
     pub(crate) disks: BTreeSet<String>,
     pub(crate) nets: BTreeSet<String>,
     pub(crate) has_shares: bool,
+    pub(crate) vcpus: u8,
 }
 
 #[derive(Default)]
@@ -226,6 +227,15 @@ impl Agent for Service {
         eprintln!("network: {interfaces}{}", if request.name_relay { " +names" } else { "" });
         let there = self.1.lock().unwrap().nets == wanted;
         there.then(SetNetworkResponse::new).ok_or_else(|| none(wanted))
+    }
+
+    async fn use_processors(
+        &self,
+        _: &TtrpcContext,
+        request: UseProcessorsRequest,
+    ) -> ttrpc::Result<UseProcessorsResponse> {
+        let there = request.count <= self.1.lock().unwrap().vcpus.into();
+        there.then(UseProcessorsResponse::new).ok_or_else(|| none("processor"))
     }
 
     async fn update(&self, _: &TtrpcContext, request: UpdateRequest) -> ttrpc::Result<UpdateResponse> {

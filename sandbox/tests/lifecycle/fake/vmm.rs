@@ -16,6 +16,7 @@ use super::{BREAK_THEN_PANIC, KILLED_AT_LAUNCH, LINGER, NOT_READY, PANIC_AT_BOOT
 struct FakeVmm {
     control: ControlSocket,
     command_line: String,
+    most_vcpus: u8,
     agent: FakeAgent,
     /// Event streams on which nothing is said.
     silent: Vec<UnixStream>,
@@ -31,7 +32,8 @@ pub(crate) fn serve() {
     // SAFETY: the process was started with its control socket as this descriptor, and nothing else uses it.
     let control = ControlSocket::from(unsafe { OwnedFd::from_raw_fd(CONTROL_FD) });
     let (command_line, silent) = (String::new(), Vec::new());
-    let mut vmm = FakeVmm { control, command_line, agent: FakeAgent::start(), silent, plugged: 0 };
+    let mut vmm =
+        FakeVmm { control, command_line, most_vcpus: 0, agent: FakeAgent::start(), silent, plugged: 0 };
     loop {
         match vmm.control.receive::<(RequestId, Request)>() {
             Ok(((id, request), descriptors)) => vmm.answer(id, request, descriptors),
@@ -83,6 +85,11 @@ impl FakeVmm {
                 self.plugged = plugged.min(MOST_PLUGGED);
                 self.reply(id, Ok(Reply::Plugged { bytes: self.plugged }), None);
             }
+            Request::AddVcpus { total } => {
+                eprintln!("fake VMM of {total} vCPUs");
+                self.agent.devices().vcpus = total;
+                self.reply_if(id, total <= self.most_vcpus, Reply::VcpusAdded, "vCPUs");
+            }
             Request::Plugged => self.reply(id, Ok(Reply::Plugged { bytes: self.plugged }), None),
             Request::Connect { .. } if self.is(BREAK_THEN_PANIC) => self.end(EndReason::Panic),
             Request::Connect { port: ports::RPC_PORT } => {
@@ -107,6 +114,7 @@ impl FakeVmm {
 
     fn launch(&mut self, id: RequestId, launch: Launch, descriptors: Vec<OwnedFd>) {
         self.command_line = launch.command_line;
+        self.most_vcpus = launch.most_vcpus;
         eprintln!("fake VMM of {} disks", launch.disks.len());
         let writable = launch.disks.iter().filter(|disk| !disk.read_only).count();
         // /dev/kvm, kernel, initramfs, the image's two files, the scratch disk.

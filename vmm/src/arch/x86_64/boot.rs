@@ -43,16 +43,14 @@ pub struct BootSource {
     pub command_line: String,
 }
 
-/// Fills `memory`, of so many `bytes`, and returns where the first CPU enters the kernel.
-pub fn load(memory: &Memory, bytes: u64, vcpus: u8, source: &mut BootSource) -> Result<u64, BootError> {
+/// Fills `memory`, of so many `bytes`, and returns where the first CPU enters the kernel, which is told of all that there may be.
+pub fn load(memory: &Memory, bytes: u64, cpus: u8, source: &mut BootSource) -> Result<u64, BootError> {
     let kernel = load_kernel(memory, bytes, &mut source.kernel)?;
     let PvhBootCapability::PvhEntryPresent(entry) = kernel.pvh_boot_cap else {
         return Err(BootError::NoPvhEntry);
     };
     let initramfs = load_initramfs(memory, bytes, kernel.kernel_end, &mut source.initramfs)?;
-    memory
-        .write_slice(&mp_table::build(vcpus), GuestAddress(layout::MP_TABLE))
-        .map_err(BootError::MpTable)?;
+    memory.write_slice(&mp_table::build(cpus), GuestAddress(layout::MP_TABLE)).map_err(BootError::MpTable)?;
     pvh::write(memory, &layout::usable_ram(bytes), &initramfs, &source.command_line)?;
     Ok(entry.0)
 }

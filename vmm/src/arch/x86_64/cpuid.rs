@@ -4,7 +4,7 @@
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, Kvm};
 
-/// CPUID for every vCPU of a VM. KVM is asked once: the answer is long to compute.
+/// CPUID for every vCPU a VM may come to have. KVM is asked once: the answer is long to compute.
 pub struct Cpuid {
     common: CpuId,
     cpus: u8,
@@ -37,6 +37,16 @@ impl Cpuid {
         }
         entries.extend(topology_levels(cpus));
         Ok(Self { common: CpuId::from_entries(&entries).map_err(|_| CpuidError::TooMany)?, cpus })
+    }
+
+    /// That of a VM of at most so many vCPUs, from what one of them has.
+    pub fn again(of_vcpu: &[kvm_cpuid_entry2], cpus: u8) -> Result<Self, CpuidError> {
+        Ok(Self { common: CpuId::from_entries(of_vcpu).map_err(|_| CpuidError::TooMany)?, cpus })
+    }
+
+    /// How many vCPUs the VM may come to have.
+    pub fn cpus(&self) -> u8 {
+        self.cpus
     }
 
     /// The leaves of one vCPU, which differ in its APIC id.
@@ -171,6 +181,16 @@ mod tests {
             assert_eq!((cores.eax, cores.ebx, cores.edx), (3, 6, u32::from(id)));
             assert_eq!(leaf(&of_vcpu, 0x8000_0008, 0).ecx, 3 << 12 | 5);
         }
+    }
+
+    #[test]
+    fn what_one_vcpu_has_tells_what_another_is_to_have() {
+        let host = [entry(0x1, [0, 0xaabb_cc00, 0, 0]), entry(0x8000_001e, [0; 4])];
+        let cpuid = Cpuid::from_supported(&host, true, 4).unwrap();
+        let again = Cpuid::again(cpuid.of_vcpu(0).as_slice(), 4).unwrap();
+        assert_eq!(again.of_vcpu(3).as_slice(), cpuid.of_vcpu(3).as_slice());
+        let many = [entry(0x1, [0; 4]); KVM_MAX_CPUID_ENTRIES + 1];
+        assert!(matches!(Cpuid::again(&many, 4), Err(CpuidError::TooMany)));
     }
 
     #[test]

@@ -85,6 +85,10 @@ impl VcpuState {
         })
     }
 
+    pub fn cpuid(&self) -> &[kvm_cpuid_entry2] {
+        &self.cpuid
+    }
+
     /// The order matters: what a register may hold depends on CPUID, the local APIC's on the special registers, the
     /// deadline's on the local APIC's.
     pub fn put_into(&self, vcpu: &VcpuFd) -> Result<(), StateError> {

@@ -83,6 +83,12 @@ pub(super) const MAIN: &[Call] = &[
     when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NAME as u32)]),
     when(libc::SYS_prctl, &[Is(0, libc::PR_SET_NO_NEW_PRIVS as u32)]),
     when(libc::SYS_seccomp, &[Is(0, libc::SECCOMP_SET_MODE_FILTER)]),
+    // A vCPU that is added.
+    when(libc::SYS_ioctl, &[Is(1, KVM_CREATE_VCPU)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_SET_CPUID2)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_SET_XCRS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_SET_MSRS)]),
+    when(libc::SYS_ioctl, &[Is(1, KVM_SET_LAPIC)]),
     // What the guest of a VM that went on has written, and the end of the log of it.
     when(libc::SYS_ioctl, &[Is(1, KVM_GET_DIRTY_LOG)]),
     when(libc::SYS_ioctl, &[Is(1, KVM_SET_USER_MEMORY_REGION)]),
@@ -237,7 +243,12 @@ const THREAD_FLAGS: u32 = (libc::CLONE_VM
     | libc::CLONE_CHILD_CLEARTID) as u32;
 
 // linux/kvm.h
+const KVM_CREATE_VCPU: u32 = 0xae41;
 const KVM_RUN: u32 = 0xae80;
+const KVM_SET_MSRS: u32 = 0x4008_ae89;
+const KVM_SET_LAPIC: u32 = 0x4400_ae8f;
+const KVM_SET_CPUID2: u32 = 0x4008_ae90;
+const KVM_SET_XCRS: u32 = 0x4188_aea7;
 const KVM_SET_GSI_ROUTING: u32 = 0x4008_ae6a;
 const KVM_GET_DIRTY_LOG: u32 = 0x4010_ae42;
 const KVM_SET_USER_MEMORY_REGION: u32 = 0x4020_ae46;

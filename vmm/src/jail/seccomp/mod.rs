@@ -11,7 +11,7 @@ use super::forbidden;
 /// A kind of thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thread {
-    /// Serves the supervisor, and starts the threads of devices added to the running VM.
+    /// Serves the supervisor, and starts the threads of devices and vCPUs added to the running VM.
     Main,
     Vcpu,
     Balloon,
@@ -43,9 +43,16 @@ impl Thread {
 
     fn allowed(self) -> &'static [&'static [Call]] {
         match self {
-            // A thread keeps the filters of the one that started it: what the thread of a disk, a share or an interface may
-            // do, the main thread has to be allowed too.
-            Self::Main => &[allowed::EVERY_THREAD, allowed::MAIN, allowed::BLK, allowed::FS, allowed::NET],
+            // A thread keeps the filters of the one that started it: what the thread of a disk, a share, an interface or a vCPU
+            // that is added may do, the main thread has to be allowed too.
+            Self::Main => &[
+                allowed::EVERY_THREAD,
+                allowed::MAIN,
+                allowed::BLK,
+                allowed::FS,
+                allowed::NET,
+                allowed::VCPU,
+            ],
             Self::Vcpu => &[allowed::EVERY_THREAD, allowed::VCPU],
             Self::Balloon => &[allowed::EVERY_THREAD, allowed::BALLOON],
             Self::Blk => &[allowed::EVERY_THREAD, allowed::BLK],
