@@ -79,7 +79,8 @@ fn a_task_is_listed_entered_paused_and_killed() {
         let listed = output(&script("$ctr task ls | grep ^task"));
         assert!(listed.ends_with("RUNNING"), "{listed}");
         assert_eq!(output(&script("$ctr task exec --exec-id e1 task echo inside")), "inside");
-        assert_eq!(sh(&script("$ctr task exec --exec-id e2 task sh -c 'exit 5'")).code, 5);
+        // Its id is free again.
+        assert_eq!(sh(&script("$ctr task exec --exec-id e1 task sh -c 'exit 5'")).code, 5);
         output(&script("$ctr task pause task"));
         assert!(output(&script("$ctr task ls | grep ^task")).ends_with("PAUSED"));
         output(&script("$ctr task resume task"));
@@ -92,6 +93,20 @@ fn a_task_is_listed_entered_paused_and_killed() {
         let deleted = sh(&script("$ctr task delete task"));
         assert!(deleted.stderr.contains('7'), "{}", deleted.stderr);
         output(&script("$ctr container rm task"));
+    });
+}
+
+#[test]
+fn users_have_the_rights_that_containerd_gives_them() {
+    with_each(|script| {
+        let mapped = "run --rm --uidmap 0:1000:65536 --gidmap 0:2000:65536 $busybox mapped \
+             sh -c 'id -u; tr -s \" \" < /proc/self/uid_map; [ -e /sys/class/net/lo ] && echo sees; touch /sys/fs/cgroup/x'";
+        let mapped = sh(&script(mapped));
+        assert_eq!(mapped.stdout, "0\n 0 1000 65536\nsees\n", "{}", mapped.stderr);
+        output(&script("run -d $busybox ports sleep 1000"));
+        let low = sh(&script("$ctr task exec --exec-id low --user 1000 ports nc -l -p 80"));
+        assert_eq!((low.code, low.stderr.contains("Permission denied")), (1, true), "{}", low.stderr);
+        output(&script("$ctr task rm -f ports; $ctr container rm ports"));
     });
 }
 
