@@ -25,7 +25,7 @@ const BLOCKFILE_OF_XFS: Snapshotter = Snapshotter {
     configuration: r#"
         scratch_file = "/var/lib/empty.xfs"
         fs_type = "xfs"
-        mount_options = ["nouuid"]
+        mount_options = ["loop", "nouuid"]
         recreate_scratch = true"#,
     ..BLOCKFILE
 };
@@ -158,6 +158,10 @@ fn a_snapshot_in_an_image_file_is_mounted_by_the_guest_alone() {
 #[test]
 fn an_image_file_has_what_a_container_wrote() {
     what_was_written_is_there_when_it_runs_again(&BLOCKFILE);
+}
+
+#[test]
+fn an_image_file_of_xfs_has_what_a_container_wrote() {
     what_was_written_is_there_when_it_runs_again(&BLOCKFILE_OF_XFS);
 }
 
