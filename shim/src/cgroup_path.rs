@@ -4,6 +4,9 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
+/// Where cgroup v2 is mounted.
+pub const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
+
 /// The hierarchy's own cgroup, which is no container's.
 const TOP: &str = "/";
 

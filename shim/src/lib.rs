@@ -20,7 +20,7 @@ mod signal;
 mod size;
 
 pub use bundle::{Bundle, BundleError};
-pub use cgroup_path::cgroup_path;
+pub use cgroup_path::{CGROUP_MOUNT, cgroup_path};
 pub use container_id::{IdError, check_id};
 pub use error_chain::describe;
 pub use guest_spec::{Refusal, joined_pid};

@@ -8,8 +8,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Where cgroup v2 is mounted, and what is there if it is alone.
-const MOUNT: &str = "/sys/fs/cgroup";
+use shim::CGROUP_MOUNT;
+
+/// What is at the mount of cgroup v2 if it is alone.
 const UNIFIED: &str = "cgroup.controllers";
 
 /// The cgroup of supervisors, in a container's.
@@ -20,7 +21,7 @@ const CONTROLLERS: [&str; 4] = ["+cpu", "+io", "+memory", "+pids"];
 
 /// Puts this process below the cgroup, by its path from the top of the hierarchy, made if absent.
 pub(crate) fn enter(cgroup: &Path) -> io::Result<()> {
-    if !Path::new(MOUNT).join(UNIFIED).exists() {
+    if !Path::new(CGROUP_MOUNT).join(UNIFIED).exists() {
         return Err(io::Error::other("this host has no cgroup v2 alone"));
     }
     let own = directory(cgroup).join(OWN);
@@ -56,5 +57,5 @@ pub(crate) fn remove(cgroup: &Path) -> io::Result<()> {
 }
 
 fn directory(cgroup: &Path) -> PathBuf {
-    Path::new(MOUNT).join(cgroup.strip_prefix("/").unwrap_or(cgroup))
+    Path::new(CGROUP_MOUNT).join(cgroup.strip_prefix("/").unwrap_or(cgroup))
 }

@@ -6,11 +6,9 @@ use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
 use protobuf::well_known_types::any::Any;
+use shim::CGROUP_MOUNT;
 
 use crate::fields::each_field;
-
-/// Where cgroup v2 is mounted.
-const MOUNT: &str = "/sys/fs/cgroup";
 
 /// The messages with such options, and the number of their field `shim_cgroup`: containerd's api/types/runc/options/oci.proto,
 /// which its clients from version 2 on send, and runtime/linux/runctypes/runc.proto, which those before it send to a runtime
@@ -49,7 +47,7 @@ pub(crate) struct ShimCgroup {
 
 impl ShimCgroup {
     pub(crate) fn open(path: PathBuf) -> Result<Self, ShimCgroupError> {
-        match open_below(Path::new(MOUNT), &path) {
+        match open_below(Path::new(CGROUP_MOUNT), &path) {
             Ok(processes) => Ok(Self { path, processes }),
             Err(source) => Err(ShimCgroupError { path, source }),
         }
