@@ -1,5 +1,5 @@
-//! The machine's processors: the kernel begins with those its VM was launched with, and leaves others that come later alone until
-//! it is told (Linux Documentation/core-api/cpu_hotplug.rst).
+//! The machine's processors: the kernel begins with those its VM was launched with, and leaves others that come later
+//! alone until it is told (Linux Documentation/core-api/cpu_hotplug.rst).
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! A running sandbox's processors, which follow the limits of what runs in it: the VM's vCPUs, and what the host's cgroup lets the
-//! VMM use.
+//! A running sandbox's processors, which follow the limits of what runs in it: the VM's vCPUs, and what the host's cgroup
+//! lets the VMM use.
 //!
 //! vCPUs are only added. Where there are more than a lowered limit keeps busy, the cgroups bind.
 
@@ -48,8 +48,8 @@ pub(crate) fn most(launched: u8) -> u8 {
 }
 
 impl Sandbox {
-    /// Has the VM have so many vCPUs, or as many as it can come to have; it keeps those that it has. When this returns its guest
-    /// uses them.
+    /// Has the VM have so many vCPUs, or as many as it can come to have; it keeps those that it has. When this returns its
+    /// guest uses them.
     pub async fn add_processors(&self, wanted: u8) -> Result<(), ProcessorError> {
         let mut processors = self.processors.lock().await;
         let total = wanted.min(processors.most);

@@ -1,5 +1,5 @@
-//! A running sandbox's memory, which follows the limits of what runs in it: that of its VM, and what the host's cgroup lets the
-//! VMM take.
+//! A running sandbox's memory, which follows the limits of what runs in it: that of its VM, and what the host's cgroup lets
+//! the VMM take.
 //!
 //! The VM's memory grows beyond what it was launched with, and shrinks back to that, as far as the guest gives it back.
 

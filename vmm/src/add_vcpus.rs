@@ -1,5 +1,5 @@
-//! vCPUs that a running VM gets beside those it was launched with: of those its guest's kernel was told of at boot, which wait for
-//! that to wake them.
+//! vCPUs that a running VM gets beside those it was launched with: of those its guest's kernel was told of at boot, which
+//! wait for that to wake them.
 
 use crate::start::Running;
 use crate::vcpu::{self, VcpuError};

@@ -43,8 +43,8 @@ impl Pod {
         Ok(())
     }
 
-    /// One that is no more, or never was. Its memory and processors stay the VM's, for whom comes next: what the guest frees is the host's
-    /// in any case.
+    /// One that is no more, or never was. Its memory and processors stay the VM's, for whom comes next: what the guest frees
+    /// is the host's in any case.
     pub(super) async fn forget_limits_of(&self, id: &str) {
         self.limits.lock().await.remove(id);
     }

@@ -61,8 +61,8 @@ pub fn create(vm: &VmFd, cpuid: &Cpuid, count: u8, entry: u64) -> Result<Vec<Vcp
 /// Creates a vCPU for a VM that runs.
 pub fn create_late(vm: &VmFd, cpuid: &Cpuid, index: u8) -> Result<Vcpu, VcpuError> {
     let vcpu = create_one(vm, cpuid, index, None)?;
-    // KVM looks interrupts' targets up in a map that it made before this vCPU was one of the VM's. A write of the local APIC's state
-    // has it made anew (arch/x86/kvm/lapic.c, kvm_apic_set_state); at a boot the guest's own writes do.
+    // KVM looks interrupts' targets up in a map that it made before this vCPU was one of the VM's. A write of the local
+    // APIC's state has it made anew (arch/x86/kvm/lapic.c, kvm_apic_set_state); at a boot the guest's own writes do.
     let found = vcpu.fd.get_lapic().and_then(|apic| vcpu.fd.set_lapic(&apic));
     found.map_err(|error| VcpuError::LocalApic(index, error))?;
     Ok(vcpu)

@@ -43,7 +43,8 @@ pub struct BootSource {
     pub command_line: String,
 }
 
-/// Fills `memory`, of so many `bytes`, and returns where the first CPU enters the kernel, which is told of all that there may be.
+/// Fills `memory`, of so many `bytes`, and returns where the first CPU enters the kernel, which is told of all CPUs that
+/// there may be.
 pub fn load(memory: &Memory, bytes: u64, cpus: u8, source: &mut BootSource) -> Result<u64, BootError> {
     let kernel = load_kernel(memory, bytes, &mut source.kernel)?;
     let PvhBootCapability::PvhEntryPresent(entry) = kernel.pvh_boot_cap else {
